@@ -1,0 +1,264 @@
+"""The money rows: budget windows, holds, usage, adjustments, roll-ups. Only `billing.ledger` writes windows and holds.
+
+Usage keeps plain ids and names of providers, models and keys, not foreign keys: renaming or deleting a model never
+changes a bill. Amounts are USD, exact to 1e-10.
+"""
+
+import uuid
+from decimal import Decimal
+from typing import Any
+
+from django.db import models
+from django.db.models import Q
+
+from tenants.fields import UsdField
+from tenants.ids import uuid7
+from tenants.models import Tenant
+
+ZERO = Decimal(0)
+
+
+class BudgetWindow(models.Model):
+    """What one scope (a tenant, a key or a config) has spent and holds in one calendar day or month.
+
+    Its key spells out what it is (`tenant:<id>:day:2026-11-22`), so every process locks windows in the same order.
+    """
+
+    id = models.CharField(primary_key=True, max_length=80)
+    scope_kind = models.CharField(max_length=8)
+    scope_id = models.UUIDField()
+    period = models.CharField(max_length=5, choices=[("day", "Day"), ("month", "Month")])
+    starts_on = models.DateField(help_text="First day of the window, in the tenant's time zone.")
+    spent = UsdField(default=ZERO, help_text="Settled, adjustments included.")
+    held = UsdField(default=ZERO, help_text="Promised to requests under way.")
+
+    class Meta:
+        db_table = "billing_windows"
+        constraints = [
+            models.UniqueConstraint(fields=["scope_id", "scope_kind", "period", "starts_on"], name="one_window"),
+            models.CheckConstraint(name="window_held_not_negative", condition=Q(held__gte=0)),
+        ]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class LedgerLease(models.Model):
+    """A process that may own holds, and when it last said it is alive. Holds of a silent owner are swept."""
+
+    owner = models.UUIDField(primary_key=True)
+    renewed_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        db_table = "billing_leases"
+
+    def __str__(self) -> str:
+        return str(self.owner)
+
+
+class Hold(models.Model):
+    """The worst case of one request under way. Deleting it is the act that settles: it can happen only once."""
+
+    id = models.UUIDField(primary_key=True, help_text="The request id.")
+    owner = models.UUIDField(db_index=True, help_text="The process that renews its lease.")
+    tenant_id = models.UUIDField()
+    amount = UsdField()
+    windows = models.JSONField(help_text="The keys of the windows that hold it.")
+    billing_day = models.DateField()
+    facts = models.JSONField(help_text="The usage row to write if the owner dies.")
+    created_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "billing_holds"
+        constraints = [models.CheckConstraint(name="hold_not_negative", condition=Q(amount__gte=0))]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class UsageRecord(models.Model):
+    """One accepted request: what ran, what it used and what it cost. Written once, never changed."""
+
+    class Status(models.TextChoices):
+        COMPLETED = "completed", "Completed"
+        PARTIAL = "partial", "Cut short by the provider"
+        CANCELLED = "cancelled", "Client left"
+        FAILED = "failed", "Failed"
+        EXPIRED = "expired", "Swept after a crash"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, help_text="The request id, as in `x-request-id`.")
+    tenant_id = models.UUIDField()
+    user_id = models.TextField(blank=True, help_text="The key's owner, else the request's `user` field.")
+    key_id = models.UUIDField(null=True)
+    key_name = models.CharField(max_length=100, blank=True)
+    config_id = models.UUIDField(null=True)
+    config_name = models.CharField(max_length=100, blank=True)
+    credential_id = models.UUIDField(null=True, db_column="user_key_id")
+    provider_id = models.UUIDField(null=True)
+    provider_slug = models.CharField(max_length=64, blank=True)
+    model_id = models.UUIDField(null=True)
+    model_name = models.CharField(max_length=200, blank=True, help_text="The provider's own id of the model.")
+    power_level = models.CharField(max_length=16, blank=True)
+    task_type = models.CharField(max_length=16, blank=True)
+    prompt_tokens = models.BigIntegerField(default=0)
+    completion_tokens = models.BigIntegerField(default=0)
+    cached_tokens = models.BigIntegerField(default=0)
+    cache_write_tokens = models.BigIntegerField(default=0)
+    reasoning_tokens = models.BigIntegerField(default=0)
+    total_tokens = models.BigIntegerField(default=0)
+    price_version_id = models.UUIDField(null=True)
+    price_lines = models.JSONField(default=list, help_text="Meter, quantity, unit price and amount of each line.")
+    cost_input_usd = UsdField(default=ZERO)
+    cost_output_usd = UsdField(default=ZERO)
+    cost_total_usd = UsdField(default=ZERO, help_text="The provider's list price.")
+    billed_usd = UsdField(default=ZERO, help_text="What the tenant owes the platform.")
+    budget_usd = UsdField(default=ZERO, help_text="What counts against budgets.")
+    lost_cost_usd = UsdField(default=ZERO, help_text="What failed attempts cost the platform; never the tenant's.")
+    held_usd = UsdField(default=ZERO, help_text="What was reserved for it.")
+    used_byok = models.BooleanField(default=False)
+    key_source = models.CharField(max_length=16, blank=True, help_text="`platform`, `byok` or `none`.")
+    latency_ms = models.IntegerField(default=0)
+    ttft_ms = models.IntegerField(null=True, help_text="Milliseconds to the first content.")
+    tokens_per_second = models.FloatField(null=True)
+    streamed = models.BooleanField(default=False)
+    status = models.CharField(max_length=10, choices=Status)
+    status_code = models.SmallIntegerField(help_text="As the client saw it; 499 when it had left.")
+    error_code = models.CharField(max_length=64, blank=True)
+    error_message = models.TextField(blank=True)
+    was_fallback = models.BooleanField(default=False)
+    fallback_reason = models.CharField(max_length=64, blank=True)
+    attempts = models.JSONField(default=list)
+    is_estimated = models.BooleanField(default=False, help_text="The provider gave no usable count; ours stands.")
+    is_overrun = models.BooleanField(default=False, help_text="It cost more than was held.")
+    decision = models.JSONField(default=dict, help_text="Why this model: candidates, rejections, fallbacks.")
+    request_ip = models.GenericIPAddressField(null=True)
+    user_agent = models.TextField(blank=True)
+    end_user = models.TextField(blank=True, help_text="The request's `user` field.")
+    session_id = models.TextField(blank=True)
+    client_request_id = models.TextField(blank=True)
+    billing_day = models.DateField(help_text="The tenant's calendar day at reserve; decides windows and statements.")
+    created_at = models.DateTimeField(help_text="When it was accepted.")
+
+    class Meta:
+        db_table = "llm_usage_logs"
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["tenant_id", "-id"], name="usage_of_tenant_newest"),
+            models.Index(fields=["billing_day", "tenant_id"], name="usage_of_day"),
+            models.Index(fields=["user_id", "created_at"], name="usage_of_user"),
+            models.Index(fields=["created_at"], name="usage_by_time"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class Adjustment(models.Model):
+    """A signed correction of what a tenant owes, with a reason. A late settlement is one too (kind `system`)."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7)
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="adjustments")
+    kind = models.CharField(max_length=6, choices=[("staff", "Staff"), ("system", "System")])
+    request_id = models.UUIDField(null=True, blank=True, help_text="The request it corrects, if one.")
+    key_id = models.UUIDField(null=True, blank=True)
+    config_id = models.UUIDField(null=True, blank=True)
+    provider_id = models.UUIDField(null=True, blank=True)
+    provider_slug = models.CharField(max_length=64, blank=True)
+    model_id = models.UUIDField(null=True, blank=True)
+    model_name = models.CharField(max_length=200, blank=True)
+    cost_total_usd = UsdField(default=ZERO)
+    billed_usd = UsdField(default=ZERO)
+    budget_usd = UsdField(default=ZERO)
+    reason = models.TextField(help_text="Why; the tenant can read it.")
+    author = models.CharField(max_length=200)
+    billing_day = models.DateField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "billing_adjustments"
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["request_id"], condition=Q(kind="system"), name="one_late_settlement_per_request"
+            )
+        ]
+        indexes = [models.Index(fields=["billing_day", "tenant"], name="adjustments_of_day")]
+
+    def __str__(self) -> str:
+        return f"{self.budget_usd} USD: {self.reason}"
+
+
+def _dimensions() -> list[str]:
+    return [
+        "billing_day",
+        "tenant_id",
+        "key_id",
+        "config_id",
+        "user_id",
+        "provider_id",
+        "provider_slug",
+        "model_id",
+        "model_name",
+        "power_level",
+        "task_type",
+        "used_byok",
+    ]
+
+
+class DailyUsage(models.Model):
+    """One day's usage of one combination of key, config, user, model and the rest: sums that add up exactly."""
+
+    DIMENSIONS = _dimensions()
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    billing_day = models.DateField()
+    tenant_id = models.UUIDField()
+    key_id = models.UUIDField(null=True)
+    config_id = models.UUIDField(null=True)
+    user_id = models.TextField(blank=True)
+    provider_id = models.UUIDField(null=True)
+    provider_slug = models.CharField(max_length=64, blank=True)
+    model_id = models.UUIDField(null=True)
+    model_name = models.CharField(max_length=200, blank=True)
+    power_level = models.CharField(max_length=16, blank=True)
+    task_type = models.CharField(max_length=16, blank=True)
+    used_byok = models.BooleanField(default=False)
+    requests = models.BigIntegerField(default=0)
+    errors = models.BigIntegerField(default=0)
+    byok_requests = models.BigIntegerField(default=0)
+    prompt_tokens = models.BigIntegerField(default=0)
+    completion_tokens = models.BigIntegerField(default=0)
+    cached_tokens = models.BigIntegerField(default=0)
+    total_tokens = models.BigIntegerField(default=0)
+    cost_total_usd = UsdField(default=ZERO)
+    billed_usd = UsdField(default=ZERO)
+    budget_usd = UsdField(default=ZERO)
+    latency_ms_sum = models.BigIntegerField(default=0)
+    latency_histogram = models.JSONField(default=dict, help_text="Requests by upper bound in ms: histograms add up.")
+    ttft_histogram = models.JSONField(default=dict)
+
+    class Meta:
+        db_table = "billing_daily_usage"
+        indexes = [
+            models.Index(fields=["tenant_id", "billing_day"], name="daily_of_tenant"),
+            models.Index(fields=["billing_day"], name="daily_of_day"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.billing_day} {self.provider_slug}/{self.model_name}"
+
+
+class RolledDay(models.Model):
+    """A day whose roll-up stands: its reports read DailyUsage. A later settle of that day takes the mark away."""
+
+    billing_day = models.DateField(primary_key=True)
+    rolled_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "billing_rolled_days"
+
+    def __str__(self) -> str:
+        return str(self.billing_day)
+
+
+Facts = dict[str, Any]

@@ -1,0 +1,1 @@
+"""The catalog, routing, providers, the wire and the data path."""

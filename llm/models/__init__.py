@@ -1,0 +1,21 @@
+"""The rows of the catalog, of routing and of provider keys."""
+
+from llm.models.catalog import LLMModel, LLMProvider
+from llm.models.configs import LLMConfig
+from llm.models.credentials import ProviderCredential
+from llm.models.health import ProviderHealthCheck
+from llm.models.prices import PriceComponent, PriceVersion
+from llm.models.routing import LLMRoutingRule, PowerLevelPolicy, RouteRefusal
+
+__all__ = [
+    "LLMConfig",
+    "LLMModel",
+    "LLMProvider",
+    "LLMRoutingRule",
+    "PowerLevelPolicy",
+    "PriceComponent",
+    "PriceVersion",
+    "ProviderCredential",
+    "ProviderHealthCheck",
+    "RouteRefusal",
+]

@@ -1,0 +1,6 @@
+"""The ASGI data path."""
+from typing import Any
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    ...
+async def lifespan(scope: Any, receive: Any, send: Any) -> None:
+    ...

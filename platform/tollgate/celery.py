@@ -1,0 +1,26 @@
+"""The Celery application: `celery -A tollgate worker -B` from the root runs jobs and their schedule."""
+
+import os
+from pathlib import Path
+
+from celery import Celery
+from celery.signals import setup_logging
+from django.conf import settings
+
+from tollgate import logs
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tollgate.settings")
+
+app = Celery("tollgate")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+# The filesystem broker does not make its own folders and fails on the first message without them.
+for _folder in settings.CELERY_BROKER_TRANSPORT_OPTIONS.values():
+    Path(_folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+@setup_logging.connect
+def _configure_logs(**_kwargs: object) -> None:
+    """Celery installs its own handlers unless somebody answers this signal: its lines must be redacted like ours."""
+    logs.configure(settings.LOGGING)

@@ -1,0 +1,1 @@
+"""Tenants, tiers, members and API keys: who calls. Imports no other app of ours."""
