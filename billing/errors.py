@@ -9,6 +9,7 @@ TollgateError (tenants.errors)
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from tenants.errors import TollgateError, Unavailable
 
@@ -37,6 +38,7 @@ class BudgetExceeded(TollgateError):
 
     def __init__(self, refusal: Refusal) -> None:
         self.refusal = refusal
+        self.decision: Any = None  # the route it was refused on, for whoever keeps refusals
         period = {"day": "daily", "month": "monthly"}[refusal.period]
         super().__init__(
             f"The {period} budget of this {refusal.scope_kind} would be exceeded: limit ${_plain(refusal.limit)}, "

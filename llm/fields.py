@@ -81,6 +81,15 @@ class SealedField(EncryptedMixin, models.BinaryField):  # type: ignore[misc]
     def _load(self, value: bytes) -> bytes:
         return force_bytes(value)
 
+    def deconstruct(self) -> tuple[str, str, Any, Any]:
+        name, _, args, kwargs = models.BinaryField.deconstruct(self)
+        return name, "llm.fields.SealedField", args, kwargs
+
+    def clone(self) -> "SealedField":
+        # The mixin's own clone makes a new field of the bare encrypted class, with its one key and pickle.
+        _, _, args, kwargs = self.deconstruct()
+        return SealedField(*args, **kwargs)
+
     @staticmethod
     def seal(secret: Secret, binding: bytes) -> bytes:
         key_id, key = _ring()[0]

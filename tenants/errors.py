@@ -13,16 +13,13 @@ TollgateError
 `billing.errors` and `llm.errors` add to it. A renderer at the edge turns each into its wire's JSON.
 """
 
-from typing import ClassVar
-
-
 class TollgateError(Exception):
     """Base of all errors a caller sees. The message says the cause and the next step; it holds no secret."""
 
-    status: ClassVar[int] = 500
-    type: ClassVar[str] = "api_error"
+    status: int = 500
+    type: str = "api_error"
     code: str = "internal_error"
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
 
     def __init__(
         self, message: str, *, param: str | None = None, code: str | None = None, retry_after: float | None = None

@@ -1,3 +1,57 @@
-from django.urls import URLPattern, URLResolver
+"""`/api/v1/llm/…` for tenants and `/api/v1/admin/llm/…` for staff; each with and without a trailing slash.
 
-urlpatterns: list[URLPattern | URLResolver] = []
+Model references hold slashes (`provider/model_id`), so what follows one in a URL is listed before the model itself.
+"""
+
+from django.urls import URLPattern, URLResolver, re_path
+
+from llm.api import admin_views, views
+from llm.api.requests import RequestDetail
+from tenants.api.routes import route
+
+_LIST = {"get": "list", "post": "create"}
+_DETAIL = {"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}
+_READ = {"get": "retrieve"}
+_MODELS = "admin/llm/models"
+_PROVIDER = "admin/llm/providers/<str:provider>"
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    # *route("llm/chat/completions", ...),
+    # *route("llm/routing/explain", ...),
+    *route("llm/providers", views.ProviderViewSet, {"get": "list"}),
+    *route("llm/providers/<str:provider>", views.ProviderViewSet, _READ),
+    *route("llm/models", views.ModelViewSet, {"get": "list"}),
+    *route("llm/models/<path:model>", views.ModelViewSet, _READ),
+    *route("llm/configs", views.ConfigViewSet, _LIST),
+    *route("llm/configs/<str:config>", views.ConfigViewSet, _DETAIL),
+    re_path(r"^llm/requests/(?P<request_id>[^/]+)/?$", RequestDetail.as_view(), name="request"),
+    *route("admin/llm/providers", admin_views.AdminProviderViewSet, _LIST),
+    *route(_PROVIDER, admin_views.AdminProviderViewSet, _DETAIL),
+    *route(f"{_PROVIDER}/health", admin_views.AdminProviderViewSet, {"get": "health"}),
+    *route(
+        f"{_PROVIDER}/test",
+        admin_views.AdminProviderViewSet,
+        {"post": "test"},
+        staff_permission="llm.change_llmprovider",
+    ),
+    *route(f"{_PROVIDER}/credentials", admin_views.CredentialViewSet, _LIST),
+    *route(f"{_PROVIDER}/credentials/<str:credential>", admin_views.CredentialViewSet, {"delete": "destroy"}),
+    *route(_MODELS, admin_views.AdminModelViewSet, _LIST),
+    *route(f"{_MODELS}/by-power/<str:level>", admin_views.ModelsByPowerView),
+    *route(
+        f"{_MODELS}/<path:model>/deprecate",
+        admin_views.AdminModelViewSet,
+        {"post": "deprecate"},
+        staff_permission="llm.change_llmmodel",
+    ),
+    *route(f"{_MODELS}/<path:model>/prices", admin_views.PriceViewSet, _LIST),
+    *route(f"{_MODELS}/<path:model>", admin_views.AdminModelViewSet, _DETAIL),
+    *route("admin/llm/routing-rules", admin_views.RuleViewSet, _LIST),
+    *route("admin/llm/routing-rules/<str:rule>", admin_views.RuleViewSet, _DETAIL),
+    *route("admin/llm/power-levels", admin_views.PowerLevelViewSet, {"get": "list"}),
+    *route(
+        "admin/llm/power-levels/<str:level>",
+        admin_views.PowerLevelViewSet,
+        {"get": "retrieve", "put": "update", "patch": "partial_update"},
+    ),
+]

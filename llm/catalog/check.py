@@ -1,7 +1,8 @@
 """Does the shipped catalog still agree with the public price feed? Pure: the feed is a function handed in.
 
-Not every difference is a mistake: the feed lacks some providers and rounds some context windows. Those we know of are written down with a
-reason in ``data/differences.toml``; whatever remains without one is for a person to look at, and fails the check.
+Not every difference is a mistake: the feed lacks some providers and rounds some context windows. Those we know of are
+written down with a reason in ``data/differences.toml``; whatever remains without one is for a person to look at, and
+fails the check.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ Lookup = Callable[[str, str], FeedModel | None]
 class Difference:
     """One fact on which we and the feed disagree.
 
-    `model` is ``provider/model_id``; `field` is ``absent``, ``context_window``, or ``price.<meter>`` with ``>N`` for the tier above N prompt
-    tokens. Prices are USD per million, as text; None on a side that does not have the fact. `reason` is empty if nobody has explained it.
+    `model` is ``provider/model_id``; `field` is ``absent``, ``context_window``, or ``price.<meter>`` with ``>N`` for
+    the tier above N prompt tokens. Prices are USD per million, as text; None on a side that does not have the fact.
+    `reason` is empty if nobody has explained it.
     """
 
     model: str
@@ -33,7 +35,7 @@ class Difference:
 
 
 def compare(catalog: Catalog, lookup: Lookup) -> list[Difference]:
-    """Every difference between the catalog and the feed, in catalog order, each with its reason from the catalog if there is one."""
+    """Every difference between the catalog and the feed, in catalog order, each with the catalog's reason if any."""
     return [
         Difference(model.ref, field, ours, theirs, _reason(catalog.known_differences, model.ref, field))
         for model in catalog.models

@@ -1,8 +1,8 @@
 """What the public price feed says about a model today.
 
-This is the one module that imports ``genai_prices``, and it does so inside functions: the package is several megabytes of Python literals
-plus pydantic, costs most of a second and tens of megabytes to load, and must never be loaded in a web process. Commands and Celery tasks
-call `lookup`; nothing on the data path does.
+This is the one module that imports ``genai_prices``, and it does so inside functions: the package is several
+megabytes of Python literals plus pydantic, costs a second and a hundred megabytes to load (measured), and must never be
+loaded in a web process. Commands and Celery tasks call `lookup`; nothing on the data path does.
 
 Units: USD per million units of the meter (tokens, or requests for the meter ``request``), exact decimals, never floats.
 """
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice
 
-# Our provider slug -> the feed's. A provider that is not here has no first-hand prices in the feed (see data/differences.toml).
+# Our provider slug -> the feed's. A provider that is not here has no first-hand prices in the feed (see
+# data/differences.toml).
 _FEED_PROVIDERS: Mapping[str, str] = {
     "anthropic": "anthropic",
     "azure-openai": "azure",
@@ -42,8 +43,9 @@ _FEED_PROVIDERS: Mapping[str, str] = {
     "zai": "zai",
 }
 
-# The feed's price keys -> our meters. Hosted tools (web and file search, per page, per hour) are left out on purpose: the gateway refuses
-# what it cannot bound, so it never bills them. A plain cache write is the five-minute one: the feed prices the one-hour write separately.
+# The feed's price keys -> our meters. Hosted tools (web and file search, per page, per hour) are left out on purpose:
+# the gateway refuses what it cannot bound, so it never bills them. A plain cache write is the five-minute one: the
+# feed prices the one-hour write separately.
 _METERS: Mapping[str, str] = {
     "input_mtok": "input",
     "output_mtok": "output",
@@ -67,7 +69,7 @@ _PER_THOUSAND = frozenset({"requests_kcount"})
 
 @dataclass(frozen=True, slots=True)
 class FeedPrice:
-    """One unit price: `usd_per_1m` for the whole request once its prompt is strictly above `above` tokens (0: the base tier)."""
+    """One unit price, for the whole request once its prompt is strictly above `above` tokens (0: the base tier)."""
 
     meter: str
     usd_per_1m: Decimal
@@ -76,7 +78,10 @@ class FeedPrice:
 
 @dataclass(frozen=True, slots=True)
 class FeedModel:
-    """What the feed knows of one model. `context_window` is in tokens, None where the feed does not say; `prices` may be empty (free)."""
+    """What the feed knows of one model.
+
+    `context_window` is in tokens, None where the feed does not say; `prices` may be empty (free).
+    """
 
     provider: str
     model_id: str
@@ -87,8 +92,9 @@ class FeedModel:
 def lookup(provider_slug: str, model_id: str, *, on: date | None = None) -> FeedModel | None:
     """The feed's entry for one of our models, with the prices in force on a UTC day (today unless told).
 
-    None where the feed has no such provider or model: an unknown model is unknown, never free. Where a price depends on the time of day
-    (off-peak discounts) the dearest of that day is given, because one row must cover every hour and a hold must never be too small.
+    None where the feed has no such provider or model: an unknown model is unknown, never free. Where a price depends
+    on the time of day (off-peak discounts) the dearest of that day is given, because one row must cover every hour
+    and a hold must never be too small.
     """
     # Imported here, not at the top: see the module's docstring.
     from genai_prices.data_snapshot import get_snapshot
@@ -113,7 +119,8 @@ def lookup(provider_slug: str, model_id: str, *, on: date | None = None) -> Feed
 def _feed_names(provider_slug: str, model_id: str) -> tuple[str | None, str]:
     """The feed's provider and model name for ours.
 
-    The Hugging Face router pins the serving provider by a suffix (``org/model:novita``); the feed keeps one provider per such suffix.
+    The Hugging Face router pins the serving provider by a suffix (``org/model:novita``); the feed keeps one provider
+    per such suffix.
     """
     if provider_slug == "huggingface":
         model, _, served_by = model_id.rpartition(":")

@@ -1,9 +1,11 @@
-"""The catalog as it is shipped: data files in ``data/``, read into frozen dataclasses and checked. Pure, and free of Django.
+"""The catalog as it is shipped: data files in ``data/``, read into frozen dataclasses and checked. Free of Django.
 
-One TOML file per provider holds a ``[provider]`` table and its ``[[models]]``; ``differences.toml`` holds the known differences from the
-public price feed. Whatever is wrong in a file raises `CatalogError` naming the file and the field: bad data must not reach a bill.
+One TOML file per provider holds a ``[provider]`` table and its ``[[models]]``; ``differences.toml`` holds the known
+differences from the public price feed. Whatever is wrong in a file raises `CatalogError` naming the file and the
+field: bad data must not reach a bill.
 
-Units: prices are USD per million units of the meter (tokens, or requests for the meter ``request``); windows and caps are tokens.
+Units: prices are USD per million units of the meter (tokens, or requests for the meter ``request``); windows and caps
+are tokens.
 """
 
 from __future__ import annotations
@@ -26,18 +28,23 @@ DIALECTS = ("openai", "anthropic", "google", "bedrock", "cohere", "sandbox")
 AUTH_TYPES = ("api_key", "bearer", "oauth", "custom", "none")
 TIERS = ("free", "starter", "professional", "enterprise")
 METERS = (
-    "input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning", "audio_input", "audio_output", "audio_cache_read",
-    "image_input", "image_output", "image_cache_read", "video_input", "video_output", "citation", "request",
+    "input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning",
+    "audio_input", "audio_output", "audio_cache_read", "image_input", "image_output", "image_cache_read",
+    "video_input", "video_output", "citation", "request",
 )  # fmt: skip
 # The shipped power levels and the dearest blended price (USD per million tokens) a model of each may have.
-POWER_LEVEL_CAPS: Mapping[str, Decimal] = {"eco": Decimal("0.50"), "balanced": Decimal("5.00"), "precision": Decimal("100.00")}
+POWER_LEVEL_CAPS: Mapping[str, Decimal] = {
+    "eco": Decimal("0.50"),
+    "balanced": Decimal("5.00"),
+    "precision": Decimal("100.00"),
+}
 RULES_PER_LEVEL = 2
 RULE_PRIORITY = 100
 
 
 @dataclass(frozen=True, slots=True)
 class ShippedPrice:
-    """One unit price: `usd_per_1m` for the whole request once its prompt is strictly above `above` tokens (0: the base tier)."""
+    """One unit price, for the whole request once its prompt is strictly above `above` tokens (0: the base tier)."""
 
     meter: str
     usd_per_1m: Decimal
@@ -72,7 +79,10 @@ class ShippedProvider:
 
 @dataclass(frozen=True, slots=True)
 class ShippedModel:
-    """One model of one provider. `deprecation_date` is the vendor's last day; `is_deprecated` is set once that day had passed at authoring."""
+    """One model of one provider.
+
+    `deprecation_date` is the vendor's last day; `is_deprecated` is set once that day had passed at authoring.
+    """
 
     provider: str
     model_id: str
@@ -107,7 +117,10 @@ class ShippedModel:
 
     @property
     def blended_usd_per_1m(self) -> Decimal:
-        """(3 x input + output) / 4 of the base tier: the price power levels are capped by. An embedding model has no output."""
+        """(3 x input + output) / 4 of the base tier: the price power levels are capped by.
+
+        An embedding model has no output.
+        """
         base = {price.meter: price.usd_per_1m for price in self.prices if price.above == 0}
         return (3 * base.get("input", Decimal(0)) + base.get("output", Decimal(0))) / 4
 
@@ -126,7 +139,7 @@ class ShippedRule:
 
 @dataclass(frozen=True, slots=True)
 class KnownDifference:
-    """Why some models (a pattern over ``provider/model_id``) differ from the price feed in a field (a pattern, as in `check.Difference`)."""
+    """Why some models differ from the price feed in a field; both are patterns over what `check.Difference` names."""
 
     model: str
     field: str
@@ -182,7 +195,9 @@ def rules(catalog: Catalog) -> tuple[ShippedRule, ...]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except FileNotFoundError as error:
+        raise CatalogError(path.name, "", "is missing") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CatalogError(path.name, "", f"is not TOML: {error}") from error
 
 
@@ -257,7 +272,7 @@ def _price(table: Table) -> ShippedPrice:
 
 
 def _check_model(table: Table, model: ShippedModel) -> None:
-    """What one model must satisfy by itself: unambiguous prices for what it bills, a cap it can have, a power level it can afford."""
+    """What one model must satisfy by itself: unambiguous prices for what it bills, and a power level it can afford."""
     keys = [(price.meter, price.above) for price in model.prices]
     if len(keys) != len(set(keys)):
         raise table.error("prices", "has two prices for one meter and tier")
@@ -271,7 +286,8 @@ def _check_model(table: Table, model: ShippedModel) -> None:
         raise table.error("max_output_tokens", "must be at least 1 for a chat model")
     cap = POWER_LEVEL_CAPS[model.power_level]
     if model.blended_usd_per_1m > cap:
-        raise table.error("power_level", f"{model.power_level} takes at most {cap} USD per 1M, this is {model.blended_usd_per_1m}")
+        problem = f"{model.power_level} takes at most {cap} USD per 1M, this is {model.blended_usd_per_1m}"
+        raise table.error("power_level", problem)
 
 
 def _check_references(models: Iterable[ShippedModel]) -> None:

@@ -1,4 +1,4 @@
-"""Strict reading of TOML tables: every field is asked for by name and type, and what nobody asked for is an error too."""
+"""Strict reading of TOML tables: fields are asked for by name and type; what nobody asked for is an error too."""
 
 from __future__ import annotations
 
@@ -104,7 +104,9 @@ class Table:
         if not all(isinstance(value, dict) for value in values):
             raise self.error(key, "must be a list of tables")
         place = f"{self._place}.{key}" if self._place else key
-        return [Table(self._file, f"{place}[{value.get('model_id', index)}]", value) for index, value in enumerate(values)]
+        return [
+            Table(self._file, f"{place}[{value.get('model_id', index)}]", value) for index, value in enumerate(values)
+        ]
 
     def _get(self, key: str, kind: type | tuple[type, ...]) -> Any:
         if key not in self._values:

@@ -1,6 +1,256 @@
-"""The ASGI data path."""
+"""The data path: a small ASGI application at `/v1/`, in front of Django, whose request machinery costs more than all of
+a metered request. It reads the request, opens the journey, and writes what comes back. No ORM, no thread per request.
+"""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from datetime import UTC, datetime
 from typing import Any
-async def application(scope: Any, receive: Any, send: Any) -> None:
-    ...
-async def lifespan(scope: Any, receive: Any, send: Any) -> None:
-    ...
+from urllib.parse import unquote
+
+import orjson
+from django.conf import settings
+
+from llm.engine import completion, runtime, snapshot, tenant_state
+from llm.wire import chat, models
+from llm.wire.chat_stream import ChatStream
+from llm.wire.errors import (
+    MethodNotAllowedError,
+    NoSuchPathError,
+    TooLargeError,
+    UnknownModelError,
+    WrongContentTypeError,
+    rendered,
+)
+from tenants.auth import Caller, authenticate
+from tenants.errors import TollgateError, Unavailable
+from tenants.ids import uuid7
+
+logger = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_JSON = (b"content-type", b"application/json")
+
+
+class _LeftError(Exception):
+    """The client closed the connection."""
+
+
+class Exchange:
+    """One request and its answer."""
+
+    __slots__ = ("headers", "id", "path", "receive", "received", "scope", "send", "started")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope, self.receive, self.send = scope, receive, send
+        self.received = time.perf_counter()
+        self.id: uuid.UUID = uuid7()
+        self.path: str = scope["path"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.started = False
+
+    async def body(self) -> bytes:
+        """The whole body. Raises TooLargeError before it is read where its length is known."""
+        limit = settings.MAX_BODY_V1
+        declared = self.headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limit:
+            raise _too_large(limit)
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise _LeftError
+            part = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise _too_large(limit)
+            parts.append(part)
+            if not message.get("more_body"):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.started = True
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, data: bytes, *, more: bool) -> None:
+        await self.send({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        await self.start(status, [*headers, (b"content-length", str(len(body)).encode())])
+        await self.write(b"" if self.scope["method"] == "HEAD" else body, more=False)
+
+    async def refuse(self, error: TollgateError) -> None:
+        status, headers, body = rendered(error, request_id=str(self.id), path=self.path)
+        if isinstance(error, MethodNotAllowedError):
+            headers.append((b"allow", b"POST" if "completions" in self.path else b"GET"))
+        if isinstance(error, TooLargeError):
+            headers.append((b"connection", b"close"))
+        await self.answer(status, headers, body)
+
+
+def _too_large(limit: int) -> TooLargeError:
+    return TooLargeError(f"The body is larger than {limit:,} bytes, the most this gateway accepts.")
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """ASGI entry of everything under `/v1`."""
+    if scope["type"] != "http":
+        await receive()
+        await send({"type": "websocket.close", "code": 1003})
+        return
+    exchange = Exchange(scope, receive, send)
+    try:
+        await _route(exchange)
+    except _LeftError:
+        return
+    except TollgateError as error:
+        if error.status >= 500:
+            logger.warning("Request %s: %s %s", exchange.id, error.status, error.code)
+        await exchange.refuse(error)
+    except Exception:  # a bug: logged with its request id, and the client gets JSON like everybody
+        logger.exception("Request %s failed on the wire", exchange.id)
+        if not exchange.started:
+            await exchange.refuse(TollgateError("The gateway failed. The request id tells its operators where."))
+
+
+async def _route(exchange: Exchange) -> None:
+    path = exchange.path.rstrip("/")
+    if path == "/v1/chat/completions":
+        _only(exchange, "POST")
+        await _chat(exchange)
+    elif path == "/v1/models":
+        _only(exchange, "GET")
+        await _models(exchange, None)
+    elif path.startswith("/v1/models/"):
+        _only(exchange, "GET")
+        await _models(exchange, unquote(path.removeprefix("/v1/models/")))
+    else:
+        raise NoSuchPathError(
+            f"There is nothing at {exchange.path[:200]}. Served here: /v1/chat/completions, /v1/models."
+        )
+
+
+def _only(exchange: Exchange, method: str) -> None:
+    allowed = (method, "HEAD") if method == "GET" else (method,)
+    if exchange.scope["method"] not in allowed:
+        raise MethodNotAllowedError(f"Use {method} here.")
+
+
+async def _caller(exchange: Exchange) -> Caller:
+    caller = await authenticate(exchange.scope["headers"])
+    caller.require("completions")
+    return caller
+
+
+# --- chat -------------------------------------------------------------------------------------------------------------
+
+
+async def _chat(exchange: Exchange) -> None:
+    caller = await _caller(exchange)
+    _json_only(exchange)
+    raw = await exchange.body()
+    client = exchange.scope.get("client")
+    incoming = chat.Incoming(
+        id=exchange.id, headers=exchange.headers, ip=client[0] if client else None, received=exchange.received
+    )
+    request = chat.parse(raw, incoming)
+    handler = asyncio.current_task()
+    assert handler is not None
+    watch = asyncio.get_running_loop().create_task(_leave_when_gone(exchange.receive, handler))
+    try:
+        reply = await completion.open(caller, request)
+        if reply.channel is None:
+            await exchange.answer(200, chat.headers_of(reply), chat.body_of(reply))
+        else:
+            await _stream(exchange, request, reply)
+    except asyncio.CancelledError:
+        if not watch.done():
+            raise
+        handler.uncancel()
+        raise _LeftError from None
+    finally:
+        watch.cancel()
+
+
+async def _leave_when_gone(receive: Receive, handler: "asyncio.Task[Any]") -> None:
+    """Uvicorn does not cancel a request whose client left: it says so to whoever asks."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    handler.cancel()
+
+
+async def _stream(exchange: Exchange, request: Any, reply: completion.Reply) -> None:
+    channel = reply.channel
+    assert channel is not None
+    target = reply.target
+    stream = ChatStream(
+        request_id=reply.request_id, model=target.model.model_id, include_usage=chat.wants_usage(request)
+    )
+    try:
+        await exchange.start(200, chat.headers_of(reply))
+        async for events in channel.batches():
+            data = stream.render(events)
+            if data:
+                await exchange.write(data, more=True)
+        assert channel.ending is not None
+        await exchange.write(stream.finish(channel.ending), more=False)
+    finally:
+        reply.abandon()
+
+
+def _json_only(exchange: Exchange) -> None:
+    kind = exchange.headers.get(b"content-type", b"application/json").split(b";")[0].strip().lower()
+    if kind != b"application/json" and not kind.endswith(b"+json"):
+        raise WrongContentTypeError("Send the body as JSON, with `Content-Type: application/json`.")
+    if exchange.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise WrongContentTypeError("Compressed bodies are not accepted. Send the JSON as it is.")
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+async def _models(exchange: Exchange, wanted: str | None) -> None:
+    caller = await authenticate(exchange.scope["headers"])
+    caller.require("")
+    catalog = snapshot.WATCH.current
+    if catalog is None:
+        raise Unavailable("The gateway's catalog is not loaded yet. Try again shortly.")
+    tenant = await tenant_state.TENANTS.get(caller.tenant_id)
+    found = models.entries(catalog, completion.route_caller(caller), tenant, now=datetime.now(UTC))
+    anthropic = b"anthropic-version" in exchange.headers
+    body: Any
+    if wanted is not None:
+        found = [entry for entry in found if entry["id"] == wanted]
+        if not found:
+            raise UnknownModelError(
+                "There is no such model for this key. GET /v1/models lists what it may call.", param="model"
+            )
+        body = models.anthropic_list(found)["data"][0] if anthropic else found[0]
+    else:
+        body = models.anthropic_list(found) if anthropic else {"object": "list", "data": found}
+    await exchange.answer(200, [_JSON, (b"x-request-id", str(exchange.id).encode())], orjson.dumps(body))
+
+
+# --- the process ------------------------------------------------------------------------------------------------------
+
+
+async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
+    """Start and stop what the process keeps."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            await runtime.RUNTIME.start()
+            await send({"type": "lifespan.startup.complete"})
+        elif message["type"] == "lifespan.shutdown":
+            await runtime.RUNTIME.stop()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+
+

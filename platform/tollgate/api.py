@@ -35,13 +35,17 @@ class Page(PageNumberPagination):
 
 
 def envelope(
-    *, status_code: int, message: str, code: str, param: str | None = None, type_: str | None = None, retry: bool = False
+    *,
+    status_code: int,
+    message: str,
+    code: str,
+    param: str | None = None,
+    type_: str | None = None,
+    retry: bool = False,
 ) -> Response:
     """The error body that all of Tollgate answers with."""
     kind = type_ or _TYPES.get(status_code, "api_error")
-    response = Response(
-        {"error": {"message": message, "type": kind, "param": param, "code": code}}, status=status_code
-    )
+    response = Response({"error": {"message": message, "type": kind, "param": param, "code": code}}, status=status_code)
     response["x-should-retry"] = "true" if retry else "false"
     return response
 

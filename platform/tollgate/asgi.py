@@ -1,4 +1,4 @@
-"""The way in. `/v1` goes to the data path, lifespan events start and stop it, all else is Django.
+"""The way in. `/v1` goes to the data path, lifespan events start and stop it, probes are answered, all else is Django.
 
 The data path stands in front of Django because Django's request machinery alone costs several times what a whole
 metered request does.
@@ -19,6 +19,8 @@ django_application = get_asgi_application()
 from django.conf import settings  # noqa: E402
 
 from llm.wire import app as data_path  # noqa: E402
+from tenants.ids import uuid7  # noqa: E402
+from tollgate import health  # noqa: E402
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -37,9 +39,12 @@ class BodyTooLargeError(Exception):
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """The ASGI application that `serve` and any other ASGI server run."""
     if scope["type"] == "lifespan":
-        await data_path.lifespan(scope, receive, _tuning_garbage_collection(send))
+        await data_path.lifespan(scope, receive, _once_started(send))
     elif scope["type"] == "http" and (scope["path"] == "/v1" or scope["path"].startswith("/v1/")):
         await data_path.application(scope, receive, send)
+    elif scope["type"] == "http" and scope["path"] in {health.LIVE, health.READY}:
+        status, body = await health.probe(scope["path"])
+        await _answer(send, status, body, (b"cache-control", b"no-store"))
     elif scope["type"] == "http":
         await _django(scope, receive, send)
     elif scope["type"] == "websocket":
@@ -53,15 +58,16 @@ def tune_garbage_collection() -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
-def _tuning_garbage_collection(send: Send) -> Send:
-    """Tune once start-up is complete: the catalog snapshot is then in memory and should be frozen too."""
+def _once_started(send: Send) -> Send:
+    """What to do once start-up is complete: the catalog snapshot is then in memory and should be frozen too."""
 
-    async def tuned(message: Message) -> None:
+    async def watched(message: Message) -> None:
         if message["type"] == "lifespan.startup.complete":
+            health.drain_on_stop_signal()
             tune_garbage_collection()
         await send(message)
 
-    return tuned
+    return watched
 
 
 async def _django(scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,6 +106,18 @@ def _declared_length(scope: Scope) -> int:
 async def _refuse_body(send: Send, limit: int) -> None:
     message = f"The body is larger than {limit} bytes, the limit for this URL."
     error = {"message": message, "type": "invalid_request_error", "param": None, "code": "body_too_large"}
-    headers = [(b"content-type", b"application/json"), (b"x-should-retry", b"false"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
-    await send({"type": "http.response.body", "body": orjson.dumps({"error": error})})
+    # Closing spares us reading the rest of what we have refused.
+    await _answer(send, 413, {"error": error}, (b"x-should-retry", b"false"), (b"connection", b"close"))
+
+
+async def _answer(send: Send, status: int, body: dict[str, Any], *headers: tuple[bytes, bytes]) -> None:
+    """A JSON answer without Django."""
+    content = orjson.dumps(body)
+    all_headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(content)).encode()),
+        (b"x-request-id", str(uuid7()).encode()),
+        *headers,
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": all_headers})
+    await send({"type": "http.response.body", "body": content})

@@ -16,11 +16,12 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
 # The filesystem broker does not make its own folders and fails on the first message without them.
-for _folder in settings.CELERY_BROKER_TRANSPORT_OPTIONS.values():
-    Path(_folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+for _name, _value in settings.CELERY_BROKER_TRANSPORT_OPTIONS.items():
+    if "folder" in _name:
+        Path(_value).mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-@setup_logging.connect
+@setup_logging.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _configure_logs(**_kwargs: object) -> None:
     """Celery installs its own handlers unless somebody answers this signal: its lines must be redacted like ours."""
     logs.configure(settings.LOGGING)

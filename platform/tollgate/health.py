@@ -6,7 +6,10 @@ fails.
 """
 
 import asyncio
+import signal
 import threading
+from types import FrameType
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connection
@@ -16,6 +19,7 @@ from django.http import HttpRequest, JsonResponse
 from llm.models import LLMProvider
 
 DATABASE_DEADLINE_S = 1.0
+LIVE, READY = "/health/live", "/health/ready"
 
 _draining = threading.Event()
 # Once the schema is complete it stays so for this process: its code does not gain migrations while it runs.
@@ -25,6 +29,26 @@ _migrated = threading.Event()
 def drain() -> None:
     """From now on `/health/ready` says no. Called when the process is told to stop."""
     _draining.set()
+
+
+def drain_on_stop_signal() -> None:
+    """Drain as soon as SIGTERM or SIGINT arrives, then let the server's own handler go on.
+
+    Called at start-up in each web process, after the server has set its handlers, whichever server it is. A server's
+    shutdown event comes too late: only once the last connection is closed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return  # only the main thread may set handlers; a server in another thread is a test's
+    for number in (signal.SIGTERM, signal.SIGINT):
+        previous = signal.getsignal(number)
+
+        def handle(received: int, frame: FrameType | None, before: object = previous) -> None:
+            drain()
+            if callable(before):
+                before(received, frame)
+
+        if callable(previous):  # by default the signal ends the process at once: nothing to drain for
+            signal.signal(number, handle)
 
 
 def is_draining() -> bool:
@@ -47,18 +71,29 @@ def unapplied_migrations() -> list[str]:
 
 async def live(request: HttpRequest) -> JsonResponse:
     """200 while the process can answer at all."""
-    return JsonResponse({"status": "ok"})
+    return _response(*await probe(request.path))
 
 
 async def ready(request: HttpRequest) -> JsonResponse:
     """200 if the process should be sent work, else 503. Each check is `ok` or says what is wrong."""
+    return _response(*await probe(request.path))
+
+
+async def probe(path: str) -> tuple[int, dict[str, Any]]:
+    """Status and body for `/health/live` or `/health/ready`. `asgi.py` answers with it in front of Django: load
+    balancers probe by address, which the Host check and the redirect to TLS would refuse.
+    """
+    if path == LIVE:
+        return 200, {"status": "ok"}
     checks = await _database_checks()
     checks["draining"] = "the process has been told to stop" if is_draining() else "ok"
     failing = sorted(name for name, result in checks.items() if result != "ok")
-    status = "unavailable" if failing else "ok"
-    response = JsonResponse({"status": status, "failing": failing, "checks": checks}, status=503 if failing else 200)
-    response["Cache-Control"] = "no-store"
-    return response
+    body = {"status": "unavailable" if failing else "ok", "failing": failing, "checks": checks}
+    return 503 if failing else 200, body
+
+
+def _response(status: int, body: dict[str, Any]) -> JsonResponse:
+    return JsonResponse(body, status=status, headers={"Cache-Control": "no-store"})
 
 
 async def _database_checks() -> dict[str, str]:

@@ -35,7 +35,7 @@ def redact(text: str) -> str:
 
 
 def hide_named_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor: values whose name says they are secret (`api_key=...`) are hidden, whatever they look like."""
+    """A structlog processor: a value whose name says it is secret (`api_key=...`) is hidden, whatever it looks like."""
     for name in event:
         if _SECRET_NAMES.search(name):
             event[name] = _HIDDEN
@@ -51,8 +51,9 @@ def _json(event: MutableMapping[str, Any], **_options: Any) -> str:
     return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
-def _to_logger(name: str) -> Any:
-    return logging.getLogger(name)
+def _drop_noise(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    event.pop("color_message", None)  # uvicorn's message once more, in colours
+    return event
 
 
 def configure(options: Mapping[str, str]) -> None:
@@ -68,6 +69,7 @@ def configure(options: Mapping[str, str]) -> None:
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
         hide_named_secrets,
+        _drop_noise,
     ]
     renderer: Any = (
         structlog.processors.JSONRenderer(serializer=_json)
@@ -107,6 +109,8 @@ def configure(options: Mapping[str, str]) -> None:
                 # Django's default configuration gives these handlers of their own, which would not redact.
                 "django": {"handlers": [], "level": "INFO", "propagate": True},
                 "django.server": {"handlers": [], "level": "INFO", "propagate": True},
+                # Anyone can send a wrong Host; it is answered with 400 and needs no stack trace.
+                "django.security.DisallowedHost": {"handlers": [], "level": "CRITICAL", "propagate": True},
                 # The access log would cost more than the request; errors still come through.
                 "uvicorn.access": {"level": "WARNING"},
             },

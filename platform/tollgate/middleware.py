@@ -1,25 +1,22 @@
-"""What wraps every Django request. The data path at `/v1` has none of this.
-
-The first two work in both of Django's modes, so that a completion sent through `/api/v1/` is not moved between threads
-for them.
-"""
+"""What wraps every Django request. The data path at `/v1` and the probes at `/health` have none of this (`asgi.py`)."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from inspect import iscoroutinefunction
 from typing import Any
 
 import structlog
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.middleware.common import CommonMiddleware
 from django.utils.decorators import sync_and_async_middleware
+from whitenoise.middleware import WhiteNoiseMiddleware
+from whitenoise.responders import StaticFile
 
 from tenants.ids import uuid7
-from tollgate import health
 
 Handler = Callable[[HttpRequest], Any]
 
-_NO_REDIRECT = re.compile(r"^/(?:api|v1|health)(?:/|$)")
+_APIS = re.compile(r"^/(?:api|v1|health)(?:/|$)")
 
 
 @sync_and_async_middleware
@@ -55,23 +52,24 @@ def request_ids(get_response: Handler) -> Handler:
     return in_a_thread
 
 
-@sync_and_async_middleware
-def probes(get_response: Handler) -> Handler:
-    """Answer `/health/*` before anything judges the Host header or redirects to TLS: load balancers probe by address."""
-    live_or_ready: dict[str, Callable[[HttpRequest], Any]] = {
-        "/health/live": health.live,
-        "/health/ready": health.ready,
-    }
-    if iscoroutinefunction(get_response):
+class StaticMiddleware(WhiteNoiseMiddleware):  # type: ignore[misc]  # whitenoise has no types
+    """WhiteNoise, answering with the whole file: under ASGI Django warns about its synchronous streams and buffers them
+    anyway. Our files are small.
+    """
 
-        async def in_the_loop(request: HttpRequest) -> HttpResponseBase:
-            probe = live_or_ready.get(request.path)
-            answer: Awaitable[HttpResponseBase] = get_response(request) if probe is None else probe(request)
-            return await answer
-
-        return in_the_loop
-
-    return get_response  # without a loop (the test client) the same views are reached through urls.py
+    @staticmethod
+    def serve(static_file: StaticFile, request: HttpRequest) -> HttpResponse:
+        """The file, or 304, or a range of it."""
+        found = static_file.get_response(request.method, request.META)
+        content = b""
+        if found.file is not None:
+            with found.file:
+                content = found.file.read()
+        response = HttpResponse(content, status=int(found.status))
+        del response["content-type"]  # WhiteNoise has the right one
+        for name, value in found.headers:
+            response[name] = value
+        return response
 
 
 class SlashMiddleware(CommonMiddleware):
@@ -79,4 +77,4 @@ class SlashMiddleware(CommonMiddleware):
 
     def should_redirect_with_slash(self, request: HttpRequest) -> bool:
         """Whether to append a slash; never for API paths, which answer with and without one."""
-        return not _NO_REDIRECT.match(request.path) and bool(super().should_redirect_with_slash(request))
+        return not _APIS.match(request.path) and bool(super().should_redirect_with_slash(request))

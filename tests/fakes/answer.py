@@ -13,7 +13,8 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from functools import lru_cache
+from itertools import accumulate, pairwise
 from typing import Any
 
 from .behaviour import DEFAULT_TEXT, Behaviour, Json
@@ -141,12 +142,16 @@ def _pieces(
     found: list[Piece] = []
     tools: list[Tool] = []
     clipped = False
-    spoken = [("reasoning", behaviour.reasoning or "", behaviour.chunks if isinstance(behaviour.chunks, int) else None)]
-    spoken.append(("text", _text(body, behaviour, bool(calls)), behaviour.chunks))
+    counted = behaviour.chunks if isinstance(behaviour.chunks, int) else None
+    spoken: list[tuple[str, str, int | Sequence[str] | None]] = [
+        ("reasoning", behaviour.reasoning or "", counted),
+        ("text", _text(body, behaviour, bool(calls)), behaviour.chunks),
+    ]
     for kind, wanted, chunks in spoken:
         said = _clip(wanted, left)
         clipped |= said != wanted
-        found += [Piece(kind, text, count) for text, count in _split(said, chunks)]
+        cuts = chunks if chunks is None or isinstance(chunks, int) else tuple(chunks)
+        found += _spoken(kind, said, cuts)
         left -= words(said)
     for index, call in enumerate(calls):
         if left < 1:
@@ -161,6 +166,12 @@ def _pieces(
         tools.append(Tool(str(call.get("id") or f"{name}_{answer_id[-6:]}_{index}"), str(call["name"]), said))
         found += _tool_pieces(said, index, behaviour.omit_tool_index)
     return tuple(found), tuple(tools), clipped
+
+
+@lru_cache(maxsize=256)
+def _spoken(kind: str, said: str, chunks: int | tuple[str, ...] | None) -> tuple[Piece, ...]:
+    """The pieces of a text; remembered, since a load test says the same thing a thousand times."""
+    return tuple(Piece(kind, text, count) for text, count in _split(said, chunks))
 
 
 def _text(body: Json, behaviour: Behaviour, has_tools: bool) -> str:
@@ -204,7 +215,7 @@ def _split(text: str, chunks: int | Sequence[str] | None) -> list[tuple[str, int
                 units = list(text)
             count = max(1, min(abs(chunks), len(units)))
             edges = [len(units) * i // count for i in range(count + 1)]
-            units = ["".join(units[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+            units = ["".join(units[a:b]) for a, b in pairwise(edges)]
     else:
         ends = accumulate(map(len, chunks))
         units = [text[end - len(part) : end] for part, end in zip(chunks, ends, strict=True)]
@@ -267,10 +278,8 @@ def _shares(pieces: tuple[Piece, ...], total: int, honest: int, choices: int) ->
     """Tokens of each piece, each choice; an overridden total is spread evenly, all of it on the finish if no pieces."""
     if total == honest * choices:
         return ((*(piece.tokens for piece in pieces), 0),) * choices
-    rows = []
-    for part in _even(total, choices):
-        rows.append((*_even(part, len(pieces)), 0) if pieces else (part,))
-    return tuple(rows)
+    parts = _even(total, choices)
+    return tuple((*_even(part, len(pieces)), 0) if pieces else (part,) for part in parts)
 
 
 def _even(total: int, parts: int) -> list[int]:

@@ -25,8 +25,9 @@ def plain(said: Answer, behaviour: Behaviour) -> Json:
         content.append({"type": "thinking", "thinking": said.reasoning, "signature": SIGNATURE})
     if said.text:
         content.append({"type": "text", "text": said.text})
-    for tool in said.tools:
-        content.append({"type": "tool_use", "id": tool.id, "name": tool.name, "input": _parsed(tool.arguments)})
+    content += [
+        {"type": "tool_use", "id": tool.id, "name": tool.name, "input": _parsed(tool.arguments)} for tool in said.tools
+    ]
     result = _message(said) | {"content": content}
     if behaviour.finish_reason == "omit":
         del result["stop_reason"]

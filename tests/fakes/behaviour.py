@@ -26,31 +26,32 @@ class Behaviour:
         extra_fields: merged into the answer and into every chunk. embedding_dims: length of vectors.
 
     Usage
-        usage: what is *reported*: None honest, "none" nothing, or a dict over the honest one. Neutral keys, translated to
-            the dialect: prompt_tokens (all of them, cached included), completion_tokens, cached_tokens,
+        usage: what is *reported*: None honest, "none" nothing, or a dict over the honest one. Neutral keys, translated
+            to the dialect: prompt_tokens (all of them, cached included), completion_tokens, cached_tokens,
             cache_creation_tokens (5 min), cache_creation_1h_tokens, reasoning_tokens. Other keys go out as they are.
             Sane values (an int, 0 to 10 million) are also *billed*; insane ones are only reported.
         prompt_tokens, completion_tokens: what is really billed, over everything else (and reported unless `usage` says
             otherwise). completion_tokens is for all choices together and may exceed the request's cap.
         bill_whole_cap: exactly the request's cap is produced and billed, for each of the n choices.
-        usage_placement: "own_chunk" only when asked for; the others unasked: "last_content" on the finish chunk, "both",
-            "cumulative" on every chunk, "never". Anthropic: own_chunk is its ordinary order, last_content leaves
-            message_start without input tokens, both and cumulative repeat them in message_delta.
+        usage_placement: "own_chunk" only when asked for; the others unasked: "last_content" on the finish chunk,
+            "both", "cumulative" on every chunk, "never". Anthropic: own_chunk is its ordinary order, last_content
+            leaves message_start without input tokens, both and cumulative repeat them in message_delta.
 
     Failure
-        status, error_body (dict, bytes or str), retry_after: an error answer (any status from 300), in the vendor's style.
+        status, error_body (dict, bytes or str), retry_after: an error answer, by default in the vendor's style.
         in_band_error: an error object under 200 (in a stream after `in_band_error_after` content frames).
         cut_after_bytes, cut_how: stop after so many bytes of the response, head and chunk framing included.
         expected_key: 401 unless the request carries this key. bad_json: unparsable body, or first frame.
         empty_stream: a head and no frame at all.
 
     Time and bytes
-        delay_first_s: before the first byte (with headers_first: after the head). delay_between_s: between pieces.
+        delay_first_s: before the first byte (with headers_first: between head and body). delay_between_s: between
+            pieces.
         crlf, comments, multi_data (JSON over two `data:` lines), no_done, double_done, no_final_blank: SSE oddities.
         split_at: sizes of the writes of the body, repeated to its end: `(1,)` is byte by byte.
         missing_finish_keys, omit_tool_index, role_every_chunk, id_changes: chunk oddities (OpenAI).
-        giant_line_bytes: a data line (or a plain body) of at least so many bytes, first. gzip: sent compressed, asked or
-            not; with giant_line_bytes a bomb. extra_headers: added to the response.
+        giant_line_bytes: a data line (or a plain body) of at least so many bytes, first. gzip: sent compressed,
+            asked or not; with giant_line_bytes a bomb. extra_headers: added to the response.
     """
 
     text: str | None = None

@@ -23,9 +23,9 @@ class Tokens:
 class Entry:
     """One accepted request and what it costs. Times are seconds; `started_mono` and `gone_mono` are `time.monotonic()`.
 
-    prompt_tokens is billed from acceptance. completion_tokens: of a stream, the pieces whose last byte was written; of a
-    plain answer, all of them as soon as its first byte is due, even if it is cut. completed: every byte of the body was
-    written. disconnected_at: seconds after acceptance when the client was seen to leave before the end, else None.
+    prompt_tokens is billed from acceptance. completion_tokens: of a stream, the pieces whose last byte was written; of
+    a plain answer, all of them as soon as its first byte is due, even if it is cut. completed: every byte of the body
+    was written. disconnected_at: seconds after acceptance when the client was seen to leave before the end, else None.
     """
 
     request_id: str

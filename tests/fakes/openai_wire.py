@@ -23,7 +23,8 @@ def answer(body: Json, behaviour: Behaviour, *, ordinal: int, created: int) -> A
 
 def plain(said: Answer, behaviour: Behaviour) -> Json:
     """The body of an answer that is not streamed."""
-    message: Json = {"role": "assistant", "content": said.text if said.text or not said.tools else None, "refusal": None}
+    content = said.text if said.text or not said.tools else None
+    message: Json = {"role": "assistant", "content": content, "refusal": None}
     if said.reasoning:
         message["reasoning_content"] = said.reasoning
     if said.tools:
@@ -130,8 +131,8 @@ def stream(said: Answer, behaviour: Behaviour, body: Json) -> list[Frame]:
             frames.append(chunks.chunk([finish], tokens=said.shares[c][-1], with_usage=last))
     if final is not None and (placement == "both" or (placement == "own_chunk" and asked)):
         frames.append(chunks.chunk([], with_usage=final))
-    for _ in range(0 if behaviour.no_done else 2 if behaviour.double_done else 1):
-        frames.append(frame("[DONE]", behaviour))
+    ends = 0 if behaviour.no_done else 2 if behaviour.double_done else 1
+    frames += [frame("[DONE]", behaviour) for _ in range(ends)]
     giant = None
     if behaviour.giant_line_bytes:
         padding = {"id": said.id, "choices": [], "padding": "x" * behaviour.giant_line_bytes}

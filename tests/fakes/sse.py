@@ -8,6 +8,13 @@ from dataclasses import dataclass
 
 from .behaviour import Behaviour, Json
 
+_encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False)
+
+
+def dump(obj: object) -> str:
+    """Compact JSON, characters as they are."""
+    return _encoder.encode(obj)
+
 
 @dataclass(slots=True)
 class Frame:
@@ -20,7 +27,7 @@ class Frame:
 
 def frame(obj: Json | str, behaviour: Behaviour, *, event: str | None = None, tokens: int = 0) -> Frame:
     """One event. `obj` as a string goes out raw (`[DONE]`)."""
-    text = obj if isinstance(obj, str) else json.dumps(obj, separators=(",", ":"), ensure_ascii=False)
+    text = obj if isinstance(obj, str) else dump(obj)
     if behaviour.multi_data and "," in text:
         text = text.replace(",", ",\ndata: ", 1)
     lines = f"data: {text}\n\n"
@@ -34,14 +41,12 @@ def frame(obj: Json | str, behaviour: Behaviour, *, event: str | None = None, to
     return Frame(lines.encode("utf-8", "surrogatepass"), tokens)
 
 
-def finished(
-    frames: list[Frame], behaviour: Behaviour, *, giant: Frame | None, error: Frame | None
-) -> list[Frame]:
+def finished(frames: list[Frame], behaviour: Behaviour, *, giant: Frame | None, error: Frame | None) -> list[Frame]:
     """The stream as it goes out: broken, interrupted, unterminated or compressed as scripted."""
     if behaviour.empty_stream:
         return []
     if error is not None:
-        frames = _before_error(frames, behaviour.in_band_error_after) + [error]
+        frames = [*_before_error(frames, behaviour.in_band_error_after), error]
     if behaviour.bad_json:
         broken = b'data: {"id":"broken","choices":[{"index":0,"delta":{"content":"\n\n'
         frames = [Frame(broken), *frames]

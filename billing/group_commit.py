@@ -1,0 +1,186 @@
+"""One thread per process that commits whatever waits in one transaction: the commit under way is the tick.
+
+It knows nothing of money: `apply` does the work of a batch inside a transaction and returns an outcome for each
+operation (a value, or an exception to raise at the waiter). A waiter that has gone away is passed over. If the
+database is out of reach, operations marked `must_happen` are kept and tried again; the others fail.
+"""
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+
+from billing.errors import LedgerUnavailable
+
+logger = logging.getLogger(__name__)
+
+MAX_BATCH = 256
+MAX_WAITING = 20_000
+RETRY_S = 0.2
+
+
+class Operation(Protocol):
+    must_happen: bool
+
+
+class Waiting:
+    """An operation and who waits for it."""
+
+    __slots__ = ("future", "loop", "operation")
+
+    def __init__(self, operation: Any, future: "asyncio.Future[Any] | None") -> None:
+        self.operation = operation
+        self.future = future
+        self.loop = None if future is None else future.get_loop()
+
+
+class GroupCommit:
+    """The thread. `tick` runs about every `tick_s` seconds between batches (lease, sweep)."""
+
+    def __init__(
+        self,
+        apply: Callable[[Sequence[Any]], list[Any]],
+        *,
+        tick: Callable[[], None],
+        on_lost: Callable[[Any, Any], Any | None],
+        tick_s: float,
+    ) -> None:
+        self._apply = apply
+        self._tick = tick
+        self._on_lost = on_lost
+        self._tick_s = tick_s
+        self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
+        self._kept: deque[Waiting] = deque()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+
+    @property
+    def depth(self) -> int:
+        """Operations that wait."""
+        return self._queue.qsize() + len(self._kept)
+
+    def start(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._stopping = False
+            self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
+            self._thread.start()
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Commit what waits, then end. What cannot be committed stays held, for the sweeper."""
+        self._stopping = True
+        self._queue.put(None)
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def submit(self, operation: Operation) -> "asyncio.Future[Any]":
+        """A future of the outcome, on the running loop. Raises LedgerUnavailable when too much waits already."""
+        if self._queue.qsize() > MAX_WAITING and not operation.must_happen:
+            raise LedgerUnavailable
+        if self._thread is None or not self._thread.is_alive():
+            self.start()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._queue.put(Waiting(operation, future))
+        return future
+
+    def _run(self) -> None:
+        ticked = 0.0
+        try:
+            while not (self._stopping and self._queue.empty()):
+                batch = self._take(self._tick_s if not self._kept else RETRY_S)
+                if batch:
+                    self._deliver(batch, self._commit([waiting.operation for waiting in batch], batch))
+                if time.monotonic() - ticked >= self._tick_s and not self._stopping:
+                    ticked = time.monotonic()
+                    self._between_batches()
+        finally:
+            connection.close()
+
+    def _take(self, patience_s: float) -> list[Waiting]:
+        batch: list[Waiting] = []
+        while self._kept:
+            batch.append(self._kept.popleft())
+        try:
+            first = self._queue.get(timeout=0.0 if batch and self._stopping else patience_s)
+            while first is not None:
+                batch.append(first)
+                if len(batch) >= MAX_BATCH:
+                    break
+                first = self._queue.get_nowait()
+        except queue.Empty:
+            pass
+        return batch
+
+    def _between_batches(self) -> None:
+        try:
+            self._tick()
+        except DatabaseError as error:
+            logger.warning("The ledger's database did not answer: %s", type(error).__name__)
+            connection.close()
+
+    def _commit(self, operations: list[Any], batch: list[Waiting]) -> list[Any]:
+        """One outcome for each. A batch that the database refuses is tried again one by one: one bad row fails alone."""
+        try:
+            with transaction.atomic(durable=True):
+                return self._apply(operations)
+        except (OperationalError, InterfaceError) as error:
+            logger.warning("The ledger's database did not answer: %s", type(error).__name__)
+            connection.close()
+            return [self._lost(waiting) for waiting in batch]
+        except Exception as error:  # whatever one operation broke must not stop the thread that all wait on
+            if len(operations) == 1:
+                logger.exception("The ledger could not commit an operation")
+                self._undo(batch[0].operation, error)
+                return [error]
+            return [self._commit([waiting.operation], [waiting])[0] for waiting in batch]
+
+    def _lost(self, waiting: Waiting) -> Any:
+        """Whether the commit reached the database is not known. Keep what must happen; undo the rest when it is back."""
+        if waiting.operation.must_happen:
+            self._kept.append(waiting)
+            return _KEPT
+        self._undo(waiting.operation, None)
+        return LedgerUnavailable()
+
+    def _undo(self, operation: Any, outcome: Any) -> None:
+        undo = self._on_lost(operation, outcome)
+        if undo is not None:
+            self._kept.append(Waiting(undo, None))
+
+    def _deliver(self, batch: list[Waiting], outcomes: list[Any]) -> None:
+        """Wake every waiter of a loop with one call into it."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Waiting, Any]]] = {}
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            if waiting.loop is not None and outcome is not _KEPT:
+                by_loop.setdefault(waiting.loop, []).append((waiting, outcome))
+        for loop, woken in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(self._wake, woken)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                for waiting, outcome in woken:
+                    self._abandoned(waiting, outcome)
+
+    def _wake(self, woken: list[tuple[Waiting, Any]]) -> None:
+        for waiting, outcome in woken:
+            future = waiting.future
+            if future is None or future.done():
+                self._abandoned(waiting, outcome)
+            elif isinstance(outcome, BaseException):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+    def _abandoned(self, waiting: Waiting, outcome: Any) -> None:
+        """The waiter was cancelled while it waited: what it got is given back."""
+        if not isinstance(outcome, BaseException):
+            undo = self._on_lost(waiting.operation, outcome)
+            if undo is not None:
+                self._queue.put(Waiting(undo, None))
+
+
+_KEPT = object()

@@ -1,0 +1,148 @@
+"""The proof that the money adds up: usage + adjustments == windows == roll-ups, to the last digit, also under traffic.
+
+It reads the rows again in its own way, in one snapshot of the database, and reports each figure that differs. The
+ledger changes usage, windows and holds in one commit, so no snapshot can fall between them.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import Count, Sum
+
+from billing import windows
+from billing.models import Adjustment, BudgetWindow, DailyUsage, Hold, RolledDay, UsageRecord
+from billing.rollup import NOT_OF_ADJUSTMENTS, is_closed
+
+ZERO = Decimal(0)
+_SCOPES = (("tenant", "tenant_id"), ("key", "key_id"), ("config", "config_id"))
+_MONEY = ("cost_total_usd", "billed_usd", "budget_usd")
+_TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "total_tokens")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One figure that does not add up. USD, or a number of requests, tokens or rows."""
+
+    figure: str
+    where: str
+    expected: Decimal
+    found: Decimal
+
+    def __str__(self) -> str:
+        return (
+            f"{self.figure} of {self.where}: expected {self.expected.normalize():f}, found {self.found.normalize():f}"
+        )
+
+
+def check(*, now: datetime) -> list[Difference]:
+    """Every figure that does not add up; none is good. Must not be called inside a transaction.
+
+    Windows spent and held, roll-ups of marked days, marks on days still open, and holds of requests already settled.
+    A day that is not rolled up yet is no difference.
+    """
+    with snapshot():
+        return [*_spent(), *_held(), *_rolled_days(now), *_settled_and_held()]
+
+
+@contextmanager
+def snapshot() -> Iterator[None]:
+    """A transaction in which every query sees the same moment, and which keeps no writer waiting."""
+    if connection.vendor == "sqlite":
+        with _deferred():
+            yield
+        return
+    with transaction.atomic(durable=True):
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield
+
+
+@contextmanager
+def _deferred() -> Iterator[None]:
+    """SQLite: BEGIN DEFERRED. The settings say IMMEDIATE, which would take the write lock. WAL makes it a snapshot."""
+    connection.ensure_connection()
+    usual = connection.transaction_mode
+    connection.transaction_mode = "DEFERRED"
+    try:
+        with transaction.atomic(durable=True):
+            yield
+    finally:
+        connection.transaction_mode = usual
+
+
+def _spent() -> Iterator[Difference]:
+    expected: dict[str, Decimal] = defaultdict(Decimal)
+    for kind, column in _SCOPES:
+        for model in (UsageRecord, Adjustment):
+            rows = model._default_manager.filter(**{f"{column}__isnull": False}).order_by()
+            sums = rows.values_list(column, "billing_day").annotate(spent=Sum("budget_usd"))
+            for scope_id, day, spent in sums.iterator():
+                for window in windows.windows_of(windows.Scope(kind, scope_id), day):
+                    expected[window.key] += spent
+    found = dict(BudgetWindow.objects.values_list("pk", "spent").iterator())
+    return _compare("spent", expected, found)
+
+
+def _held() -> Iterator[Difference]:
+    expected: dict[str, Decimal] = defaultdict(Decimal)
+    for amount, keys in Hold.objects.values_list("amount", "windows").iterator():
+        for key in keys:
+            expected[key] += amount
+    found = dict(BudgetWindow.objects.exclude(held=ZERO).values_list("pk", "held").iterator())
+    return _compare("held", expected, found)
+
+
+def _settled_and_held() -> Iterator[Difference]:
+    for pk in Hold.objects.filter(pk__in=UsageRecord.objects.order_by().values("pk")).values_list("pk", flat=True):
+        yield Difference(figure="holds", where=f"request {pk}, which is settled", expected=ZERO, found=Decimal(1))
+
+
+def _rolled_days(now: datetime) -> Iterator[Difference]:
+    """One day at a time, so that years of roll-ups do not have to fit in memory."""
+    for day in RolledDay.objects.order_by("pk").values_list("pk", flat=True):
+        if not is_closed(day=day, now=now):
+            yield Difference(figure="roll-up marks", where=f"the open day {day}", expected=ZERO, found=Decimal(1))
+        yield from _compare(f"roll-up {day}", _of_rows(day), _of_roll_up(day))
+
+
+def _of_rows(day: date) -> dict[str, Decimal]:
+    figures: dict[str, Decimal] = defaultdict(Decimal)
+    usage = UsageRecord.objects.filter(billing_day=day).order_by().values(*DailyUsage.DIMENSIONS)
+    sums: dict[str, Any] = {f"sum_{name}": Sum(name) for name in (*_MONEY, *_TOKENS)}
+    for found in usage.annotate(sum_requests=Count("pk"), **sums).iterator():
+        _add(figures, found, ("requests", *_MONEY, *_TOKENS))
+    said = [name for name in DailyUsage.DIMENSIONS if name not in NOT_OF_ADJUSTMENTS]
+    adjusted = Adjustment.objects.filter(billing_day=day).order_by().values(*said)
+    for found in adjusted.annotate(**{f"sum_{name}": Sum(name) for name in _MONEY}).iterator():
+        _add(figures, {**NOT_OF_ADJUSTMENTS, **found}, _MONEY)
+    return figures
+
+
+def _of_roll_up(day: date) -> dict[str, Decimal]:
+    figures: dict[str, Decimal] = defaultdict(Decimal)
+    names = ("requests", *_MONEY, *_TOKENS)
+    rows = DailyUsage.objects.filter(billing_day=day).values(*DailyUsage.DIMENSIONS)
+    for found in rows.annotate(**{f"sum_{name}": Sum(name) for name in names}).iterator():
+        _add(figures, found, names)
+    return figures
+
+
+def _add(figures: dict[str, Decimal], found: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Add the sums of one combination of dimensions under names that say which combination it is."""
+    said = (f"{name}={found[name]}" for name in DailyUsage.DIMENSIONS if found[name] not in {None, ""})
+    where = ", ".join(said)
+    for name in names:
+        figures[f"{name} ({where})"] += found[f"sum_{name}"] or 0
+
+
+def _compare(figure: str, expected: dict[str, Decimal], found: dict[str, Decimal]) -> Iterator[Difference]:
+    for where in sorted({*expected, *found}):
+        right, there = expected.get(where, ZERO), found.get(where, ZERO)
+        if right != there:
+            yield Difference(figure=figure, where=where, expected=right, found=there)

@@ -1,0 +1,154 @@
+"""Roll-ups: a day's usage and adjustments summed per combination of dimensions, rebuilt from the rows themselves.
+
+A roll-up can run any number of times, in any order, and be killed at any moment: it is one transaction. A day is
+marked (`RolledDay`) only when no new request can fall on it; from then on reports read its `DailyUsage`. Who settles
+or adjusts something on an old day takes its mark away in the same transaction: it inserts the mark, which waits for a
+roll-up under way, and then deletes it.
+"""
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Count, Min, Q, Sum
+
+from billing.models import Adjustment, DailyUsage, RolledDay, UsageRecord
+
+BOUNDS_MS = (50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000)
+BUCKETS = (*(str(bound) for bound in BOUNDS_MS), "inf")  # the keys of the histograms: upper bounds, included, in ms
+# Time zones reach from UTC-12 to UTC+14, so two days after a date began in UTC nobody's calendar shows it any more.
+OPEN_FOR = timedelta(days=2)
+
+TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "total_tokens")
+MONEY = ("cost_total_usd", "billed_usd", "budget_usd")
+# What an adjustment does not say; its money stands in the row that says the same of the rest.
+NOT_OF_ADJUSTMENTS: dict[str, Any] = {"user_id": "", "power_level": "", "task_type": "", "used_byok": False}
+_BATCH = 500
+
+
+def is_closed(*, day: date, now: datetime) -> bool:
+    """Whether no request accepted from now on can have this billing day, in any time zone."""
+    return day < (now - OPEN_FOR).date()
+
+
+def roll_up_day(*, day: date, now: datetime) -> int:
+    """Rebuild the day's `DailyUsage` rows, of all tenants, and mark the day if it is closed. The number of rows."""
+    closed = is_closed(day=day, now=now)
+    with transaction.atomic(durable=True):
+        _take_turn(day=day, now=now)
+        rows = _rebuilt(day)
+        DailyUsage.objects.filter(billing_day=day).delete()
+        DailyUsage.objects.bulk_create(rows, batch_size=_BATCH)
+        if not closed:
+            RolledDay.objects.filter(billing_day=day).delete()
+    return len(rows)
+
+
+def roll_up(*, now: datetime) -> dict[str, int]:
+    """Roll up every day that has usage or adjustments and no mark, oldest first: {ISO day: rows written}.
+
+    Days missed while no worker ran are caught up; days still open are rolled again each time.
+    """
+    marked = set(RolledDay.objects.values_list("billing_day", flat=True))
+    days = {*_days(UsageRecord), *_days(Adjustment)} - marked
+    return {day.isoformat(): roll_up_day(day=day, now=now) for day in sorted(days)}
+
+
+def _take_turn(*, day: date, now: datetime) -> None:
+    """Set the day's mark first: another roll-up of the day, or a late settlement on it, waits until we commit.
+
+    One statement that inserts the row or locks it. Nobody sees the mark before the commit.
+    """
+    RolledDay.objects.bulk_create(
+        [RolledDay(billing_day=day, rolled_at=now)],
+        update_conflicts=True,
+        unique_fields=["billing_day"],
+        update_fields=["rolled_at"],
+    )
+
+
+def _rebuilt(day: date) -> list[DailyUsage]:
+    rows: dict[tuple[Any, ...], DailyUsage] = {}
+    for found in _usage(day):
+        row = _row(found)
+        rows[_place(row)] = row
+    for found in _adjustments(day):
+        row = _row({**NOT_OF_ADJUSTMENTS, "billing_day": day, **found})
+        same = rows.setdefault(_place(row), row)
+        if same is not row:
+            for name in MONEY:
+                setattr(same, name, getattr(same, name) + getattr(row, name))
+    return list(rows.values())
+
+
+def _place(row: DailyUsage) -> tuple[Any, ...]:
+    return tuple(getattr(row, name) for name in DailyUsage.DIMENSIONS)
+
+
+def _usage(day: date) -> Iterator[dict[str, Any]]:
+    """One pass over the day's usage in the database: sums, counts and both histograms of each combination."""
+    sums = {f"sum_{name}": Sum(name) for name in (*TOKENS, *MONEY, "latency_ms")}
+    counts = {
+        "count_all": Count("pk"),
+        "count_errors": Count("pk", filter=Q(status_code__gte=400)),
+        "count_byok": Count("pk", filter=Q(used_byok=True)),
+        **_buckets("latency_ms"),
+        **_buckets("ttft_ms"),
+    }
+    return (
+        UsageRecord.objects.filter(billing_day=day)
+        .order_by()
+        .values(*DailyUsage.DIMENSIONS)
+        .annotate(**sums, **counts)
+        .iterator()
+    )
+
+
+def _adjustments(day: date) -> Iterator[dict[str, Any]]:
+    dimensions = [name for name in DailyUsage.DIMENSIONS if name not in NOT_OF_ADJUSTMENTS]
+    return (
+        Adjustment.objects.filter(billing_day=day)
+        .order_by()
+        .values(*dimensions)
+        .annotate(**{f"sum_{name}": Sum(name) for name in MONEY})
+        .iterator()
+    )
+
+
+def _buckets(column: str) -> dict[str, Count]:
+    """How many rows have `column` in each bucket; rows where it is null are in none."""
+    counts = {}
+    lower: int | None = None
+    for name, upper in zip(BUCKETS, (*BOUNDS_MS, None), strict=True):
+        within = Q(**{f"{column}__isnull": False})
+        if lower is not None:
+            within &= Q(**{f"{column}__gt": lower})
+        if upper is not None:
+            within &= Q(**{f"{column}__lte": upper})
+        counts[f"{column}_{name}"] = Count("pk", filter=within)
+        lower = upper
+    return counts
+
+
+def _row(found: dict[str, Any]) -> DailyUsage:
+    return DailyUsage(
+        **{name: found[name] for name in DailyUsage.DIMENSIONS},
+        **{name: int(found.get(f"sum_{name}") or 0) for name in TOKENS},
+        **{name: found.get(f"sum_{name}") or Decimal(0) for name in MONEY},
+        requests=found.get("count_all", 0),
+        errors=found.get("count_errors", 0),
+        byok_requests=found.get("count_byok", 0),
+        latency_ms_sum=int(found.get("sum_latency_ms") or 0),
+        latency_histogram={name: found.get(f"latency_ms_{name}", 0) for name in BUCKETS},
+        ttft_histogram={name: found.get(f"ttft_ms_{name}", 0) for name in BUCKETS},
+    )
+
+
+def _days(model: type[UsageRecord] | type[Adjustment]) -> Iterator[date]:
+    """The billing days that have rows. One step of the index per day, however many rows a day has."""
+    day: date | None = model._default_manager.aggregate(first=Min("billing_day"))["first"]
+    while day is not None:
+        yield day
+        day = model._default_manager.filter(billing_day__gt=day).aggregate(first=Min("billing_day"))["first"]

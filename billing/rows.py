@@ -1,0 +1,176 @@
+"""Usage rows and windows as SQL, on both databases, without the ORM's cost per row. Used by the ledger alone."""
+
+import re
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import connection, models
+
+from billing.models import Adjustment, BudgetWindow, Hold, UsageRecord
+from tenants.fields import UsdField, to_column
+
+Convert = Callable[[Any], Any]
+_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+def as_json(value: Any) -> str:
+    """Compact JSON text; decimals as strings; without NUL, which PostgreSQL's text cannot hold."""
+    payload = orjson.dumps(value, default=_plain)
+    if b"\\u0000" in payload:
+        payload = _NUL.sub(rb"\1", payload)
+    return payload.decode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, (set, frozenset, tuple)):
+        return list(value)
+    return DjangoJSONEncoder().default(value)
+
+
+def _converter(field: Any) -> Convert | None:
+    """How a Python value becomes what SQLite's driver takes. None: as it is."""
+    if isinstance(field, models.JSONField):
+        return as_json
+    if isinstance(field, UsdField):
+        return lambda value: to_column(value, "sqlite")
+    if isinstance(field, models.UUIDField):
+        return lambda value: value.hex
+    if isinstance(field, models.DateTimeField):
+        return moment
+    if isinstance(field, models.DateField):
+        return day
+    return None
+
+
+def cursor_of() -> Any:
+    """A cursor on this thread's connection: server-side parameters and prepared statements on PostgreSQL."""
+    connection.ensure_connection()
+    if connection.vendor == "postgresql":
+        import psycopg  # heavy, and not needed on SQLite
+
+        raw = connection.connection
+        if raw.prepare_threshold is None:
+            raw.prepare_threshold = 5
+        return psycopg.Cursor(raw)
+    return connection.cursor()
+
+
+def among(values: Iterable[Any]) -> tuple[str, list[Any]]:
+    """(SQL condition, parameters) for "is one of `values`": one array on PostgreSQL, a list of names on SQLite."""
+    listed = list(values)
+    if connection.vendor == "postgresql":
+        return "= ANY(%s)", [listed]
+    places = ", ".join(["%s"] * len(listed))
+    return f"IN ({places})", [value.hex if isinstance(value, uuid.UUID) else value for value in listed]
+
+
+def usd(value: Any) -> Decimal:
+    """A USD column's raw value."""
+    return Decimal(value).scaleb(-10) if connection.vendor == "sqlite" else value
+
+
+def column(value: Decimal) -> Any:
+    return to_column(value, connection.vendor)
+
+
+def key(value: uuid.UUID) -> Any:
+    """A UUID as a column's parameter."""
+    return value.hex if connection.vendor == "sqlite" else value
+
+
+def day(value: date) -> Any:
+    return value.isoformat() if connection.vendor == "sqlite" else value
+
+
+def moment(value: datetime) -> Any:
+    return connection.ops.adapt_datetimefield_value(value)
+
+
+def as_uuid(value: Any) -> uuid.UUID:
+    return value if isinstance(value, uuid.UUID) else uuid.UUID(value)
+
+
+def as_date(value: Any) -> date:
+    return value if isinstance(value, date) else date.fromisoformat(value)
+
+
+def as_moment(value: Any) -> datetime:
+    """A timestamp column's raw value, aware. SQLite stores naive UTC text."""
+    parsed = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
+
+
+class Table:
+    """INSERT of many rows into one model's table.
+
+    PostgreSQL takes them as one JSON parameter and unfolds it by the table's own types: a fifth of the CPU of one
+    parameter a value. SQLite takes a list of values a row.
+    """
+
+    def __init__(self, model: type[models.Model], *, ignore_conflicts: bool = False) -> None:
+        fields = list(model._meta.concrete_fields)
+        table = model._meta.db_table
+        columns = ", ".join(f'"{field.column}"' for field in fields)
+        places = ", ".join(["%s"] * len(fields))
+        tail = " ON CONFLICT DO NOTHING" if ignore_conflicts else ""
+        self._defaults = {field.attname: _default(field) for field in fields}
+        self._columns = [(field.attname, field.column, _converter(field)) for field in fields]
+        self._renamed = [(name, column) for name, column, _ in self._columns if name != column]
+        self._sqlite = f'INSERT INTO "{table}" ({columns}) VALUES ({places}){tail}'
+        self._postgres = (
+            f'INSERT INTO "{table}" ({columns}) SELECT {columns}'
+            f' FROM json_populate_recordset(NULL::"{table}", %s::json){tail}'
+        )
+
+    def insert(self, cursor: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+        """`rows` by field name; what they leave out takes the field's default."""
+        full = [{**self._defaults, **row} for row in rows]
+        if connection.vendor == "postgresql":
+            for row in full:
+                for name, column in self._renamed:
+                    row[column] = row.pop(name)
+            cursor.execute(self._postgres, [as_json(full)])
+        else:
+            cursor.executemany(self._sqlite, [self._values(row) for row in full])
+
+    def _values(self, row: Mapping[str, Any]) -> list[Any]:
+        return [
+            row[name] if row[name] is None or convert is None else convert(row[name])
+            for name, _, convert in self._columns
+        ]
+
+
+def _default(field: Any) -> Any:
+    if field.has_default():
+        return field.get_default()
+    return "" if not field.null and isinstance(field, (models.CharField, models.TextField)) else None
+
+
+USAGE = Table(UsageRecord)
+HOLDS = Table(Hold)
+WINDOWS = Table(BudgetWindow, ignore_conflicts=True)
+ADJUSTMENTS = Table(Adjustment, ignore_conflicts=True)
+
+_SET_WINDOWS = (
+    "UPDATE billing_windows w SET spent = v.spent, held = v.held"
+    " FROM json_to_recordset(%s::json) AS v(id text, spent numeric, held numeric) WHERE w.id = v.id"
+)
+
+
+def set_windows(cursor: Any, changed: Sequence[tuple[str, Decimal, Decimal]]) -> None:
+    """(key, spent, held) of locked windows, as they are to be."""
+    if connection.vendor == "postgresql":
+        rows = [{"id": window, "spent": spent, "held": held} for window, spent, held in changed]
+        cursor.execute(_SET_WINDOWS, [as_json(rows)])
+    else:
+        cursor.executemany(
+            "UPDATE billing_windows SET spent = %s, held = %s WHERE id = %s",
+            [(column(spent), column(held), window) for window, spent, held in changed],
+        )

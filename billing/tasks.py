@@ -1,0 +1,30 @@
+"""Celery's way in. Each job can run twice, late or never: all is worked out again from the rows."""
+
+import structlog
+from celery import shared_task
+from django.utils import timezone
+
+from billing import ledger, reconcile, rollup
+
+log = structlog.get_logger(__name__)
+
+
+@shared_task
+def roll_up_daily() -> dict[str, int]:
+    """Roll up every day that is not marked yet, the open one included: {ISO day: rows}."""
+    return rollup.roll_up(now=timezone.now())
+
+
+@shared_task
+def sweep_stale_holds() -> int:
+    """Post the holds whose process has died. The number of holds."""
+    return ledger.sweep(now=timezone.now())
+
+
+@shared_task
+def reconcile_ledger() -> list[str]:
+    """Prove that the money adds up; what does not is logged as an error and returned."""
+    differences = [str(difference) for difference in reconcile.check(now=timezone.now())]
+    for difference in differences:
+        log.error("ledger_difference", difference=difference)
+    return differences

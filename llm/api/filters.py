@@ -1,0 +1,106 @@
+"""What lists of the catalog can be narrowed by."""
+
+import uuid
+from typing import Any, ClassVar
+
+import django_filters
+from django.db.models import Q, QuerySet
+
+from llm.models import LLMModel, LLMProvider, LLMRoutingRule
+
+
+class ProviderFilter(django_filters.FilterSet):
+    """Providers by their fields; `provider_name` finds the name, the shown name or the slug."""
+
+    provider_name = django_filters.CharFilter(method="by_name")
+
+    class Meta:
+        model = LLMProvider
+        fields: ClassVar[Any] = [
+            "slug",
+            "name",
+            "dialect",
+            "is_active",
+            "is_byok_supported",
+            "is_system_provider",
+            "min_tier_required",
+            "health_status",
+            "supports_streaming",
+            "supports_function_calling",
+            "supports_vision",
+        ]
+
+    def by_name(self, rows: QuerySet[LLMProvider], name: str, value: str) -> QuerySet[LLMProvider]:
+        return rows.filter(Q(name__iexact=value) | Q(display_name__iexact=value) | Q(slug__iexact=value))
+
+
+class ModelFilter(django_filters.FilterSet):
+    """Models by their fields; `provider` is a slug or UUID, `provider_name` its name."""
+
+    provider = django_filters.CharFilter(method="by_provider")
+    provider_name = django_filters.CharFilter(method="by_provider_name")
+    min_context_window = django_filters.NumberFilter(method="by_context_window", min_value=0, max_value=2**31 - 1)
+
+    class Meta:
+        model = LLMModel
+        fields: ClassVar[Any] = [
+            "model_id",
+            "kind",
+            "family",
+            "power_level",
+            "speed_tier",
+            "quality_tier",
+            "size_category",
+            "min_tier_required",
+            "is_active",
+            "is_deprecated",
+            "is_reasoning",
+            "supports_streaming",
+            "supports_function_calling",
+            "supports_vision",
+            "supports_json_mode",
+        ]
+
+    def by_provider(self, rows: QuerySet[LLMModel], name: str, value: str) -> QuerySet[LLMModel]:
+        return rows.filter(_same_provider("provider", value))
+
+    def by_provider_name(self, rows: QuerySet[LLMModel], name: str, value: str) -> QuerySet[LLMModel]:
+        return rows.filter(
+            Q(provider__name__iexact=value) | Q(provider__display_name__iexact=value) | Q(provider__slug__iexact=value)
+        )
+
+    def by_context_window(self, rows: QuerySet[LLMModel], name: str, value: Any) -> QuerySet[LLMModel]:
+        return rows.filter(context_window__gte=int(value))
+
+
+class RuleFilter(django_filters.FilterSet):
+    """Rules by what they catch and whom they choose."""
+
+    provider = django_filters.CharFilter(method="by_provider")
+    model = django_filters.CharFilter(method="by_model")
+
+    class Meta:
+        model = LLMRoutingRule
+        fields: ClassVar[Any] = ["power_level", "user_tier", "task_type", "is_active", "is_fallback", "requires_byok"]
+
+    def by_provider(self, rows: QuerySet[LLMRoutingRule], name: str, value: str) -> QuerySet[LLMRoutingRule]:
+        return rows.filter(_same_provider("model__provider", value))
+
+    def by_model(self, rows: QuerySet[LLMRoutingRule], name: str, value: str) -> QuerySet[LLMRoutingRule]:
+        slug, _, model_id = value.partition("/")
+        identity = _uuid(value)
+        if identity is not None:
+            return rows.filter(model_id=identity)
+        return rows.filter(model__provider__slug=slug, model__model_id=model_id)
+
+
+def _same_provider(path: str, value: str) -> Q:
+    identity = _uuid(value)
+    return Q(**{f"{path}__slug": value}) if identity is None else Q(**{f"{path}_id": identity})
+
+
+def _uuid(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None

@@ -1,0 +1,172 @@
+"""Is a provider up, and does it take our key? Asked with the cheapest true call it has, its list of models.
+
+No key and no host ever gets into what is stored or shown: the words come from here, not from exceptions.
+"""
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import transaction
+
+from llm import types
+from llm.catalog import credentials
+from llm.choices import Dialect, HealthStatus
+from llm.engine import http
+from llm.fields import CannotDecrypt, Secret
+from llm.models import LLMProvider, ProviderCredential, ProviderHealthCheck
+from llm.providers import registry
+
+TIMEOUT_S = 10.0
+SLOW_MS = 2000
+_REFUSED = (401, 403)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What came back: a status code, or None and why there was none."""
+
+    status_code: int | None
+    response_time_ms: int | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    status: str
+    error: str = ""
+
+
+def probe(*, provider: LLMProvider, now: datetime) -> ProviderHealthCheck:
+    """Ask the provider with the platform's key and keep the result, in the provider's row too. Never switches it off.
+
+    healthy: a good answer within two seconds. degraded: slow, a client error, or the first failure. down: the second
+    failure in a row (5xx, unreachable). unknown: it cannot be asked, or nobody has a key to ask with.
+    """
+    answer, key_name = _ask_with_platform_key(provider)
+    verdict = _judge(provider, answer, key_name=key_name)
+    with transaction.atomic():
+        check = ProviderHealthCheck.objects.create(
+            provider=provider,
+            status=verdict.status,
+            response_time_ms=answer.response_time_ms,
+            status_code=answer.status_code,
+            error=verdict.error,
+            checked_at=now,
+        )
+        # An update, not save(): a probe must not write back what staff changed meanwhile.
+        LLMProvider.objects.filter(pk=provider.pk).update(
+            health_status=verdict.status,
+            health_checked_at=now,
+            health_response_time_ms=answer.response_time_ms,
+        )
+    return check
+
+
+def validate(*, credential: ProviderCredential, now: datetime) -> ProviderCredential:
+    """Ask the provider whether it takes this key, and keep the answer in its row. Only validated own keys are used."""
+    try:
+        answer = _ask(credential.provider, credential.open())
+    except CannotDecrypt:
+        answer = Answer(status_code=None, response_time_ms=None, problem="The key cannot be read. Enter it again.")
+    error = _objection(answer)
+    ProviderCredential.objects.filter(pk=credential.pk).update(
+        is_validated=not error, validation_error=error, last_validated_at=now
+    )
+    credential.refresh_from_db()
+    return credential
+
+
+def _ask_with_platform_key(provider: LLMProvider) -> tuple[Answer, str]:
+    """The answer, and what the key was called that was sent ("": none was)."""
+    try:
+        secret, key_name = credentials.platform_key(provider)
+    except CannotDecrypt:
+        problem = "The stored key cannot be read: is its ENCRYPTION_KEY missing? Enter it again."
+        return Answer(status_code=None, response_time_ms=None, problem=problem), ""
+    return _ask(provider, secret), key_name
+
+
+def _ask(provider: LLMProvider, secret: Secret | None) -> Answer:
+    if provider.dialect == Dialect.SANDBOX:
+        return Answer(status_code=200, response_time_ms=0)
+    adapter = registry.adapter(provider.dialect)
+    if adapter is None:
+        return Answer(status_code=None, response_time_ms=None, problem=UNSUPPORTED)
+    if "{" in provider.base_url:
+        return Answer(status_code=None, response_time_ms=None, problem=PLACEHOLDER)
+    described = _described(provider)
+    started = time.monotonic()
+    try:
+        url, headers = adapter.models_url(described), adapter.auth_headers(described, secret)
+        # Streamed, to read the status and not the body: whoever is at that address could send one without end.
+        with http.sync_client() as client, client.stream("GET", url, headers=headers, timeout=TIMEOUT_S) as response:
+            elapsed = round((time.monotonic() - started) * 1000)
+            return Answer(status_code=response.status_code, response_time_ms=elapsed)
+    except http.NetworkError:
+        return Answer(status_code=None, response_time_ms=None, problem=UNREACHABLE)
+    except ValueError:  # a URL that is none, a key that no header can carry
+        return Answer(status_code=None, response_time_ms=None, problem=MALFORMED)
+
+
+UNSUPPORTED = "Its dialect is not built in yet, so its models are not routed to."
+PLACEHOLDER = "Its base URL still has a placeholder in braces. Put in your own value."
+MALFORMED = "Its base URL or the key is malformed. Enter it again."
+UNREACHABLE = "It could not be reached in time. Is the base URL right, and is it up?"
+
+
+def _described(provider: LLMProvider) -> types.Provider:
+    """The row as adapters take it."""
+    return types.Provider(
+        id=provider.pk,
+        slug=provider.slug,
+        name=provider.name,
+        base_url=provider.base_url,
+        dialect=provider.dialect,
+        auth_type=provider.auth_type,
+        quirks=provider.quirks,
+    )
+
+
+def _judge(provider: LLMProvider, answer: Answer, *, key_name: str) -> Verdict:
+    code = answer.status_code
+    if code is None and answer.problem != UNREACHABLE:
+        return Verdict(status=HealthStatus.UNKNOWN, error=answer.problem)
+    if code is None or code >= 500:
+        status = HealthStatus.DOWN if _failed_before(provider) else HealthStatus.DEGRADED
+        return Verdict(status=status, error=answer.problem or f"It answered HTTP {code}: the fault is on its side.")
+    if code in _REFUSED and not key_name:
+        error = "It answers, but there is no platform key to ask with. Add one, or set its environment variable."
+        return Verdict(status=HealthStatus.UNKNOWN, error=error)
+    error = _objection(answer, key_name=key_name)
+    if error:
+        return Verdict(status=HealthStatus.DEGRADED, error=error)
+    if (answer.response_time_ms or 0) >= SLOW_MS:
+        return Verdict(status=HealthStatus.DEGRADED, error=f"It took {answer.response_time_ms} ms to answer.")
+    return Verdict(status=HealthStatus.HEALTHY)
+
+
+def _objection(answer: Answer, *, key_name: str = "this key") -> str:
+    """What is wrong with an answer, in words; empty for a good one."""
+    code = answer.status_code
+    if code is None:
+        return answer.problem
+    if code < 300:
+        return ""
+    if code in _REFUSED:
+        return f"It refused {key_name} (HTTP {code}). Is the key right, in force, and allowed to list models?"
+    if code == 429:
+        return "It is limiting us or the account has no credit left (HTTP 429)."
+    if code in (404, 405):
+        return f"There is no list of models at its base URL (HTTP {code}). Is the base URL right?"
+    if code < 400:
+        return f"It redirects elsewhere (HTTP {code}). Set the base URL to where it leads."
+    return f"It answered HTTP {code}."
+
+
+def _failed_before(provider: LLMProvider) -> bool:
+    """True if the last probe failed too: one lost packet does not take a provider out of routing."""
+    last = ProviderHealthCheck.objects.filter(provider=provider).order_by("-id").first()
+    if last is None or last.status not in (HealthStatus.DEGRADED, HealthStatus.DOWN):
+        return False
+    return last.status_code is None or last.status_code >= 500

@@ -1,0 +1,214 @@
+"""One call of one provider: send, wait for the first good event, pass the rest on. Knows nothing of money or tenants."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+
+from llm.engine.channel import PING, Channel
+from llm.engine.http import MAX_ERROR_BYTES, Answer, Client
+from llm.errors import UpstreamFailed, UpstreamInvalid, UpstreamTimeout
+from llm.providers import registry, sandbox
+from llm.types import Call, Completed, StreamEvent
+
+PING_S = 15.0
+
+
+@dataclass(slots=True)
+class Progress:
+    """What one call has brought so far: it stays readable when the call breaks off."""
+
+    sent: bool = False
+    upstream_s: float = 0.0  # seconds spent waiting for the provider before the first good event
+    first_at: float | None = None  # time.perf_counter() of the first good event
+    usage: Mapping[str, Any] | None = None
+    produced_bytes: int = 0
+    finished: bool = False
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class OpenStream:
+    """A stream whose first good event is in hand."""
+
+    first: list[StreamEvent]
+    rest: AsyncIterator[list[StreamEvent]] | None
+    answer: Answer | None = field(default=None, repr=False)
+
+
+async def complete(client: Client, call: Call, progress: Progress) -> Completed:
+    """A whole answer. Raises ProviderError."""
+    if call.target.model.provider.dialect == "sandbox":
+        done = sandbox.respond(call)
+        progress.first_at = time.perf_counter()
+    else:
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(_first_event_s(call)):
+                answer = await _send(client, call, progress)
+                try:
+                    body = await answer.read()
+                    await answer.close(drained=True)
+                except BaseException:
+                    await answer.close()
+                    raise
+        except TimeoutError as error:
+            raise UpstreamTimeout("The provider did not answer in time.") from error
+        finally:
+            progress.upstream_s += time.perf_counter() - started
+        progress.first_at = time.perf_counter()
+        done = registry.adapter(call.target.model.provider.dialect).parse_response(body)
+    progress.usage = done.usage
+    progress.finished = True
+    return done
+
+
+async def begin(client: Client, call: Call, progress: Progress) -> OpenStream:
+    """A stream up to its first good event; what came before it is in `first` too. Raises ProviderError."""
+    if call.target.model.provider.dialect == "sandbox":
+        events = sandbox.stream(call)
+        _note(progress, events)
+        return OpenStream(first=events, rest=None)
+    started = time.perf_counter()
+    answer: Answer | None = None
+    try:
+        async with asyncio.timeout(_first_event_s(call)):
+            answer = await _send(client, call, progress)
+            batches = _events(answer, call)
+            first: list[StreamEvent] = []
+            async for events in batches:
+                first += events
+                _note(progress, events)
+                if progress.first_at is not None:
+                    return OpenStream(first=first, rest=batches, answer=answer)
+        raise UpstreamInvalid("The provider's stream ended before it said anything.")
+    except TimeoutError as error:
+        await _hang_up(answer)
+        raise UpstreamTimeout("The provider did not answer in time.") from error
+    except BaseException:
+        await _hang_up(answer)
+        raise
+    finally:
+        progress.upstream_s += time.perf_counter() - started
+
+
+async def pump(stream: OpenStream, channel: Channel, progress: Progress) -> None:
+    """Pass the rest of a stream on to the client. Raises ProviderError when it breaks, at any byte."""
+    channel.put(stream.first, _weight(stream.first))
+    answer = stream.answer
+    if stream.rest is None or answer is None:
+        progress.finished = True
+        return
+    loop = asyncio.get_running_loop()
+    idle_s = settings.UPSTREAM_IDLE_TIMEOUT_S
+    pinger = _Pinger(channel, loop)
+    try:
+        async with asyncio.timeout(idle_s) as deadline:
+            async for events in stream.rest:
+                _note(progress, events)
+                channel.put(events, _weight(events))
+                pinger.heard_at = loop.time()
+                if channel.full:
+                    deadline.reschedule(None)
+                    await channel.room()
+                deadline.reschedule(loop.time() + idle_s)
+                if events and events[-1].done:
+                    progress.finished = True
+                    break
+        if not (progress.finished or _framed(answer)):
+            raise UpstreamFailed("The provider's stream ended early.")
+        progress.finished = True
+        await answer.close(drained=True)
+    except TimeoutError as error:
+        await answer.close()
+        raise UpstreamTimeout("The provider fell silent.") from error
+    except BaseException:
+        await answer.close()
+        raise
+    finally:
+        pinger.stop()
+
+
+class _Pinger:
+    """Says that the gateway is there when the provider has been silent for 15 s."""
+
+    __slots__ = ("_channel", "_loop", "_timer", "heard_at")
+
+    def __init__(self, channel: Channel, loop: asyncio.AbstractEventLoop) -> None:
+        self._channel, self._loop, self.heard_at = channel, loop, loop.time()
+        self._timer = loop.call_later(PING_S, self._tick)
+
+    def _tick(self) -> None:
+        silent_s = self._loop.time() - self.heard_at
+        if silent_s >= PING_S:
+            self._channel.put([PING])
+            silent_s = 0.0
+        self._timer = self._loop.call_later(PING_S - silent_s, self._tick)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+
+async def _send(client: Client, call: Call, progress: Progress) -> Answer:
+    """Raises the ProviderError that a refusing answer is."""
+    adapter = registry.adapter(call.target.model.provider.dialect)
+    upstream = adapter.build(call)
+    progress.dropped = upstream.dropped
+    answer = await client.send(upstream)
+    progress.sent = True
+    if answer.status == 200:
+        return answer
+    try:
+        body = await answer.read(MAX_ERROR_BYTES)
+    finally:
+        await answer.close()
+    byok = call.target.key_source == "byok"
+    raise adapter.parse_error(answer.status, dict(answer.headers), body, byok=byok)
+
+
+async def _events(answer: Answer, call: Call) -> AsyncIterator[list[StreamEvent]]:
+    """The events of a stream, in the groups in which its bytes arrive."""
+    adapter = registry.adapter(call.target.model.provider.dialect)
+    decoder, reader = adapter.decoder(), adapter.reader(call)
+    async for data in answer.chunks():
+        events: list[StreamEvent] = []
+        for payload in decoder.feed(data):
+            events += reader.read(payload)
+        if events:
+            yield events
+    events = []
+    for payload in decoder.close():
+        events += reader.read(payload)
+    if events:
+        yield events
+
+
+def _note(progress: Progress, events: list[StreamEvent]) -> None:
+    for event in events:
+        progress.produced_bytes += event.output_chars
+        if event.usage is not None:
+            progress.usage = event.usage
+        if event.good and progress.first_at is None:
+            progress.first_at = time.perf_counter()
+
+
+def _weight(events: list[StreamEvent]) -> int:
+    return sum(200 if event.raw is None else len(event.raw) for event in events)
+
+
+def _first_event_s(call: Call) -> float:
+    """Seconds this model may take to its first event: its quirk `first_event_timeout_s`, else the gateway's setting."""
+    return float(call.target.model.quirks.get("first_event_timeout_s", settings.UPSTREAM_FIRST_EVENT_TIMEOUT_S))
+
+
+def _framed(answer: Answer) -> bool:
+    """True if the transport itself says where the body ends, so that an early end is seen as one."""
+    return "transfer-encoding" in answer.headers or "content-length" in answer.headers
+
+
+async def _hang_up(answer: Answer | None) -> None:
+    if answer is not None:
+        await answer.close()

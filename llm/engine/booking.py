@@ -1,0 +1,168 @@
+"""The money of one journey: what is held, for which target, and its one settlement."""
+
+import time
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+from billing.errors import BudgetExceeded
+from billing.ledger import Extend, Hold, Ledger, Reserve, Settle
+from billing.money import Charge
+from llm.engine import bookkeeping
+from llm.engine.attempt import Progress
+from llm.engine.bookkeeping import NOTHING_USED, Attempt, Result, Status
+from llm.types import Call, ChatRequest, Decision, Rejection, Target, TenantState, Usage
+from tenants.auth import Caller
+from tenants.errors import TollgateError
+
+
+class Booking:
+    """The money of one journey: what is held, for which target, and its one settlement."""
+
+    def __init__(
+        self, ledger: Ledger, caller: Caller, request: ChatRequest, tenant: TenantState, decision: Decision
+    ) -> None:
+        self.ledger = ledger
+        self.caller = caller
+        self.request = request
+        self.tenant = tenant
+        self.decision = decision
+        self.target = decision.targets[0]
+        self.progress = Progress()
+        self.attempts: list[Attempt] = []
+        self.promised = False  # the client has its status line
+        self._hold: Hold | None = None
+        self._facts: dict[str, Any] = {}
+        self._settled = False
+
+    def call(self) -> Call:
+        request, config = self.request, self.decision.config
+        return Call(
+            target=self.target,
+            body=request.body,
+            stream=request.stream,
+            request_id=str(request.id),
+            temperature=None if config is None else config.temperature,
+        )
+
+    async def reserve(self) -> None:
+        """Hold the first target's worst case; where no budget has room for it, that of a cheaper one.
+
+        Raises BudgetExceeded with the decision, which names each refused target.
+        """
+        refusal: BudgetExceeded | None = None
+        refused_at: Decimal | None = None
+        for target in self.decision.targets:
+            worst = self._worst(target)
+            if refused_at is not None and worst.budget >= refused_at:
+                self._reject(target, "It would cost at least as much as one that the budget refused.")
+                continue
+            try:
+                self._hold = await self.ledger.reserve(self._reservation(target))
+                self.target = target
+                return
+            except BudgetExceeded as error:
+                refusal, refused_at = refusal or error, worst.budget
+                self._reject(target, error.message)
+        assert refusal is not None
+        refusal.decision = replace(self.decision, targets=())
+        raise refusal
+
+    async def move_to(self, target: Target) -> bool:
+        """Take the next target, raising the hold if it is dearer. False if a budget has no room: it is skipped."""
+        hold = self._hold
+        assert hold is not None
+        facts = self._opening(target)
+        amount = facts["held_usd"]
+        if amount > hold.amount:
+            extend = Extend(hold=hold, amount=amount, facts=facts, now=self.request.now)
+            try:
+                self._hold = await self.ledger.extend(extend)
+            except BudgetExceeded as error:
+                self._reject(target, error.message)
+                return False
+        else:
+            facts["held_usd"] = hold.amount
+        self.target, self._facts = target, facts
+        return True
+
+    async def settle_done(self) -> tuple[dict[str, Any], Decimal | None]:
+        """Settle a complete answer: its usage for the client, and its cost (None if the database was away)."""
+        progress = self.progress
+        usage = bookkeeping.usage_of(progress.usage, self.target, self.request, progress.produced_bytes)
+        result = Result(status=Status.COMPLETED, status_code=200, usage=usage)
+        cost = await self._settle(result)
+        return bookkeeping.usage_for_client(progress.usage, usage, cost), cost
+
+    async def settle_failed(self, error: TollgateError) -> None:
+        """Settle a failure: nothing if nothing was produced, else what was."""
+        usage = NOTHING_USED
+        status = Status.FAILED
+        if self.promised:
+            usage, status = self._so_far(), Status.PARTIAL
+        await self._settle(
+            Result(
+                status=status,
+                status_code=error.status if status == Status.FAILED else 200,
+                usage=usage,
+                error_code=error.code,
+                error_message=error.message,
+            )
+        )
+
+    async def settle_gone(self) -> None:
+        """Settle for a client that left: what the provider reported, else the input and the output received."""
+        usage = self._so_far() if self.progress.sent or self.progress.first_at is not None else NOTHING_USED
+        await self._settle(
+            Result(status=Status.CANCELLED, status_code=499, usage=usage, error_code="client_gone")
+        )
+
+    def _so_far(self) -> Usage:
+        progress = self.progress
+        return bookkeeping.usage_of(progress.usage, self.target, self.request, progress.produced_bytes)
+
+    async def _settle(self, result: Result) -> Decimal | None:
+        hold = self._hold
+        if hold is None or self._settled:
+            return None
+        self._settled = True
+        received = self.request.received
+        result.latency_ms = round((time.perf_counter() - received) * 1000)
+        if self.progress.first_at is not None:
+            result.ttft_ms = round((self.progress.first_at - received) * 1000)
+        result.attempts = self.attempts
+        row, charged = bookkeeping.closing_row(
+            self._facts,
+            target=self.target,
+            tenant=self.tenant,
+            decision=self.decision,
+            result=result,
+            day=hold.billing_day,
+        )
+        committed = await self.ledger.settle(Settle(hold=hold, usage=row, now=self.request.now))
+        return charged.budget if committed else None
+
+    def _worst(self, target: Target) -> Charge:
+        return bookkeeping.worst_case(target, self.request, self.tenant)
+
+    def _opening(self, target: Target) -> dict[str, Any]:
+        return bookkeeping.opening_facts(self.request, self.caller, self.decision, target, self._worst(target))
+
+    def _reservation(self, target: Target) -> Reserve:
+        caller, request = self.caller, self.request
+        assert caller.tenant_id is not None
+        self._facts = self._opening(target)
+        return Reserve(
+            request_id=request.id,
+            tenant_id=caller.tenant_id,
+            key_id=caller.key_id,
+            config_id=None if self.decision.config is None else self.decision.config.id,
+            timezone=caller.timezone,
+            amount=self._facts["held_usd"],
+            facts=self._facts,
+            now=request.now,
+        )
+
+    def _reject(self, target: Target, detail: str) -> None:
+        rejection = Rejection(model=target.model.reference, code="budget", detail=detail)
+        self.decision = replace(self.decision, rejections=(*self.decision.rejections, rejection))

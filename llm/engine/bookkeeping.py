@@ -1,0 +1,204 @@
+"""What a request costs and the usage row it leaves. Pure: completion.py decides when, billing.ledger writes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from billing import pricing
+from billing.models import UsageRecord
+from billing.money import Charge, charge
+from llm.engine import tokens
+from llm.providers import usage as reported
+from llm.types import ChatRequest, Decision, Target, TenantState, Usage
+from tenants.auth import Caller
+
+ZERO = Decimal(0)
+NOTHING_USED = Usage(prompt_tokens=0, completion_tokens=0)
+NO_COST = pricing.Cost(lines=(), input=ZERO, output=ZERO, total=ZERO)
+Status = UsageRecord.Status
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One call of a provider, as the decision tells it."""
+
+    target: Target
+    status: int = 0
+    code: str = ""
+    latency_ms: int = 0
+    lost_usd: Decimal = ZERO
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "provider": self.target.model.provider.slug,
+            "model": self.target.model.model_id,
+            "key_source": self.target.key_source,
+            "status": self.status,
+            "code": self.code,
+            "latency_ms": self.latency_ms,
+        }
+
+
+@dataclass(slots=True, kw_only=True)
+class Result:
+    """How a request ended. Times in milliseconds since it was received."""
+
+    status: str
+    status_code: int
+    usage: Usage
+    error_code: str = ""
+    error_message: str = ""
+    ttft_ms: int | None = None
+    latency_ms: int = 0
+    attempts: list[Attempt] = field(default_factory=list)
+
+
+def worst_case(target: Target, request: ChatRequest, tenant: TenantState) -> Charge:
+    """The most this target can cost for this request."""
+    bound = request.size.bound(target.model.context_window, target.model.provider.dialect)
+    cost = pricing.worst_case(
+        target.card,
+        input_bound=bound,
+        output_bound=target.output_cap * request.route.choices,
+        cache_writes=request.cache_writes or target.model.provider.dialect != "anthropic",
+    )
+    return _charge(cost, target, tenant)
+
+
+def _charge(cost: Decimal, target: Target, tenant: TenantState) -> Charge:
+    return charge(cost, byok=target.key_source == "byok", markup=tenant.markup, byok_fee=tenant.byok_fee)
+
+
+def usage_of(raw: Mapping[str, Any] | None, target: Target, request: ChatRequest, produced_bytes: int) -> Usage:
+    """What the provider reported if it can be believed, else our estimate, flagged. Never zero for want of a count."""
+    model, choices = target.model, request.route.choices
+    completion = min(tokens.output_estimate(produced_bytes), target.output_cap * choices)
+    if raw is not None:
+        found = reported.from_openai(
+            raw,
+            context_window=model.context_window,
+            choices=choices,
+            reasoning_outside_completion=bool(model.quirks.get("reasoning_outside_completion")),
+            completion_estimate=completion,
+        )
+        if found is not None:
+            return found
+    bound = request.size.bound(model.context_window, model.provider.dialect)
+    return Usage(prompt_tokens=min(request.size.estimate, bound), completion_tokens=completion, estimated=True)
+
+
+def lost_cost(target: Target, request: ChatRequest) -> Decimal:
+    """What a failed attempt that reached the provider may have cost the platform: its input, estimated. USD."""
+    return pricing.price(target.card, {"input": request.size.estimate}, prompt_tokens=request.size.estimate).total
+
+
+def opening_facts(
+    request: ChatRequest, caller: Caller, decision: Decision, target: Target, worst: Charge
+) -> dict[str, Any]:
+    """The usage row to write if this process dies: everything known at reserve, at the worst case."""
+    config = decision.config
+    return {
+        "id": request.id,
+        "tenant_id": caller.tenant_id,
+        "user_id": caller.user_id or request.client.end_user,
+        "key_id": caller.key_id,
+        "key_name": caller.key_name,
+        "config_id": None if config is None else config.id,
+        "config_name": "" if config is None else config.name,
+        "power_level": decision.power_level,
+        "task_type": decision.task_type,
+        "streamed": request.stream,
+        "request_ip": request.client.ip,
+        "user_agent": request.client.user_agent,
+        "end_user": request.client.end_user,
+        "session_id": request.client.session_id,
+        "client_request_id": request.client.client_request_id,
+        "created_at": request.now,
+        "held_usd": worst.budget,
+        **_target_facts(target),
+        "cost_output_usd": worst.cost,
+        "cost_total_usd": worst.cost,
+        "billed_usd": worst.billed,
+        "budget_usd": worst.budget,
+        "decision": {"requested": decision.requested, "chosen": target.model.reference, "reason": decision.reason},
+    }
+
+
+def _target_facts(target: Target) -> dict[str, Any]:
+    model = target.model
+    return {
+        "provider_id": model.provider.id,
+        "provider_slug": model.provider.slug,
+        "model_id": model.id,
+        "model_name": model.model_id,
+        "credential_id": None if target.credential is None else target.credential.id,
+        "used_byok": target.key_source == "byok",
+        "key_source": target.key_source,
+        "price_version_id": target.card.version_id,
+    }
+
+
+def closing_row(
+    opening: Mapping[str, Any], *, target: Target, tenant: TenantState, decision: Decision, result: Result, day: date
+) -> tuple[dict[str, Any], Charge]:
+    """The usage row at its true cost, and the charge."""
+    usage = result.usage
+    # What nobody produced costs nothing, a price per request included.
+    cost = NO_COST if usage is NOTHING_USED else pricing.price(target.card, usage.meters(), prompt_tokens=usage.prompt_tokens)
+    charged = _charge(cost.total, target, tenant)
+    first = decision.targets[0]
+    fell_back = target.model.id != first.model.id or target.credential != first.credential
+    reason = result.attempts[-2].code if fell_back and len(result.attempts) > 1 else ""
+    seconds = (result.latency_ms - (result.ttft_ms or 0)) / 1000
+    row = {
+        **opening,
+        **_target_facts(target),
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "cache_write_tokens": usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "price_lines": [line.as_json() for line in cost.lines],
+        "cost_input_usd": cost.input,
+        "cost_output_usd": cost.output,
+        "cost_total_usd": cost.total,
+        "billed_usd": charged.billed,
+        "budget_usd": charged.budget,
+        "lost_cost_usd": sum((attempt.lost_usd for attempt in result.attempts), ZERO),
+        "latency_ms": result.latency_ms,
+        "ttft_ms": result.ttft_ms,
+        "tokens_per_second": round(usage.completion_tokens / seconds, 2) if seconds > 0 else None,
+        "status": result.status,
+        "status_code": result.status_code,
+        "error_code": result.error_code,
+        "error_message": result.error_message,
+        "was_fallback": fell_back,
+        "fallback_reason": reason,
+        "attempts": [attempt.as_json() for attempt in result.attempts],
+        "is_estimated": usage.estimated,
+        "is_overrun": charged.budget > opening["held_usd"],
+        "decision": decision.trace(),
+        "billing_day": day,
+    }
+    return row, charged
+
+
+def usage_for_client(raw: Mapping[str, Any] | None, usage: Usage, cost: Decimal | None) -> dict[str, Any]:
+    """The usage object of the answer: the provider's own where it was believed, with `cost` in USD as a number."""
+    if usage.estimated or raw is None:
+        shown: dict[str, Any] = {
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        }
+    else:
+        shown = dict(raw)
+    if cost is not None:
+        # A JSON number with the very digits of the bill: no float in between.
+        shown["cost"] = orjson.Fragment(f"{cost.normalize():f}")
+    return shown

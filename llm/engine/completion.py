@@ -1,0 +1,327 @@
+"""THE JOURNEY of one request: plan, reserve, call, answer, settle. Read this first.
+
+    open(caller, request) -> Reply
+
+It runs in a task of its own that outlives the client's connection: views get cancelled and generators that were never
+started skip their `finally`, but a hold must always be resolved. Nothing is promised to the client before the provider's
+first good event, so until then every failure is a true HTTP status and may fall back. Settling happens once, before the
+last byte of the answer is handed to the wire. A killed process is covered by the ledger's sweeper.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from billing.errors import BudgetExceeded
+from llm.engine import attempt, bookkeeping, runtime, snapshot, tenant_state
+from llm.engine.booking import Booking
+from llm.engine.bookkeeping import Attempt
+from llm.engine.channel import Channel, Ending
+from llm.engine.http import NeverSent
+from llm.engine.limits import Standing
+from llm.engine.refusals import Refusal
+from llm.errors import ByokRejected, NoRoute, ProviderError
+from llm.routing.plan import plan
+from llm.types import ChatRequest, Completed, Decision, RouteCaller, Target, TenantState
+from tenants.auth import Caller
+from tenants.errors import TollgateError, Unavailable
+
+logger = logging.getLogger(__name__)
+MAX_ATTEMPTS = 3
+
+
+class ClientGoneError(Exception):
+    """The client left while the provider was being asked."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Reply:
+    """An answer that may be promised to the client: status 200 and these facts for its headers.
+
+    A whole answer is in `completed`, settled. A stream comes through `channel`; whoever reads it calls `abandon` if it
+    stops before the end.
+    """
+
+    request_id: str
+    target: Target
+    was_fallback: bool
+    overhead_ms: float
+    standings: tuple[Standing, ...]
+    dropped: tuple[str, ...]
+    completed: Completed | None = None
+    usage: dict[str, Any] | None = None
+    cost_usd: Decimal | None = None
+    channel: Channel | None = None
+    journey: "Journey" = field(repr=False)
+
+    def abandon(self) -> None:
+        """The client is gone."""
+        self.journey.abandon()
+
+
+async def open(caller: Caller, request: ChatRequest) -> Reply:  # noqa: A001 - the journey's verb
+    """Serve a request up to the point where an answer may be promised.
+
+    Raises TollgateError: everything that a client can be told with a true status. Cancelling it means the client left.
+    """
+    journey = Journey(caller, request)
+    journey.start()
+    try:
+        return await journey.opened
+    except asyncio.CancelledError:
+        journey.abandon()
+        raise
+
+
+class Journey:
+    """One request under way."""
+
+    def __init__(self, caller: Caller, request: ChatRequest) -> None:
+        self.caller = caller
+        self.request = request
+        self.runtime = runtime.RUNTIME
+        self.opened: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.gone = False
+        self._task: asyncio.Task[None] | None = None
+        self._at_provider = False
+        self._standings: tuple[Standing, ...] = ()
+        self._booking: Booking | None = None
+        self._channel: Channel | None = None
+
+    def start(self) -> None:
+        self._task = self.runtime.spawn(self._run())
+
+    def abandon(self) -> None:
+        """The client is gone: stop asking the provider. Settling goes on."""
+        if self.gone:
+            return
+        self.gone = True
+        if self._channel is not None:
+            self._channel.close()
+        if self._at_provider and self._task is not None:
+            self._task.cancel()
+
+    # --- the order of things ------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            with self.runtime.limits.one_more(self.caller):
+                await self._serve()
+        except TollgateError as error:
+            self._refuse(error)
+        except ClientGoneError:
+            self._answer_nobody()
+        except Exception as error:  # a bug: the client is told so, and the hold was resolved on the way here
+            logger.exception("Request %s failed inside the gateway", self.request.id)
+            self._refuse(TollgateError("The gateway failed. The request id tells its operators where."), error)
+
+    async def _serve(self) -> None:
+        if self.runtime.draining:
+            raise Unavailable("This server is shutting down. Send the request again.")
+        self._standings = self.runtime.limits.count(self.caller, tokens=self._counted_tokens())
+        tenant: TenantState = await tenant_state.TENANTS.get(self.caller.tenant_id)
+        self.runtime.earn_retry()
+        decision = self._plan(tenant)
+        booking = Booking(self.runtime.ledger, self.caller, self.request, tenant, decision)
+        await booking.reserve()
+        self._booking = booking
+        try:
+            await self._call_and_answer(booking)
+        except ClientGoneError:
+            await booking.settle_gone()
+            raise
+        except TollgateError as error:
+            await booking.settle_failed(error)
+            raise
+        except BaseException:
+            await booking.settle_failed(TollgateError("The gateway failed."))
+            raise
+
+    async def _call_and_answer(self, booking: Booking) -> None:
+        """Try the targets in order until one answers."""
+        targets = list(booking.decision.targets)
+        index = booking.decision.targets.index(booking.target)
+        while True:
+            try:
+                await self._attempt(booking)
+                return
+            except ProviderError as error:
+                if self._channel is not None or len(booking.attempts) >= MAX_ATTEMPTS:
+                    raise
+                if isinstance(error, NeverSent) and index + 1 == len(targets) and self.runtime.may_retry():
+                    await self._at_the_provider(_jitter(len(booking.attempts)))
+                    continue
+                if not error.fallback:
+                    raise
+                index = await self._next_target(booking, index + 1, error)
+
+    async def _next_target(self, booking: Booking, index: int, error: ProviderError) -> int:
+        """The next target that the budgets allow. Raises `error` if there is none."""
+        targets = booking.decision.targets
+        while index < len(targets):
+            if await booking.move_to(targets[index]):
+                return index
+            index += 1
+        raise error
+
+    async def _attempt(self, booking: Booking) -> None:
+        call = booking.call()
+        progress = attempt.Progress()
+        booking.progress = progress
+        record = Attempt(booking.target)
+        booking.attempts.append(record)
+        started = time.perf_counter()
+        try:
+            if self.request.stream:
+                stream = await self._at_the_provider(attempt.begin(self.runtime.client, call, progress))
+                record.status = 200
+                self._promise(booking)
+                channel = self._channel
+                assert channel is not None
+                await self._at_the_provider(attempt.pump(stream, channel, progress))
+                usage, _ = await booking.settle_done()
+                channel.end(Ending(usage=usage))
+            else:
+                completed = await self._at_the_provider(attempt.complete(self.runtime.client, call, progress))
+                record.status = 200
+                usage, cost = await booking.settle_done()
+                self._resolve(self._reply(booking, completed=completed, usage=usage, cost_usd=cost))
+        except ProviderError as error:
+            record.status, record.code = error.status, error.code
+            if progress.sent and self._channel is None and error.code not in _NOT_BILLED:
+                record.lost_usd = bookkeeping.lost_cost(booking.target, self.request)
+            if isinstance(error, ByokRejected):
+                error.message = f"{error.message} The key is the stored one named “{_key_name(booking.target)}”."
+            raise
+        finally:
+            record.latency_ms = round((time.perf_counter() - started) * 1000)
+
+    # --- pieces -------------------------------------------------------------------------------------------------------
+
+    def _counted_tokens(self) -> int:
+        return max(1, self.request.size.estimate + (self.request.route.max_tokens or 0))
+
+    def _plan(self, tenant: TenantState) -> Decision:
+        catalog = snapshot.WATCH.current
+        if catalog is None:
+            raise Unavailable("The gateway's catalog is not loaded yet. Try again shortly.")
+        return plan(
+            catalog,
+            route_caller(self.caller),
+            tenant,
+            self.request.route,
+            state=self.runtime.state,
+            now=self.request.now,
+        )
+
+    async def _at_the_provider(self, work: Any) -> Any:
+        """Wait for the provider, unless the client leaves or the process must stop.
+
+        Raises ClientGoneError, or Unavailable when this task was cancelled by the process.
+        """
+        if self.gone:
+            work.close()
+            raise ClientGoneError
+        self._at_provider = True
+        try:
+            return await work
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+            if self.gone:
+                raise ClientGoneError from None
+            raise Unavailable("This server was shut down before the answer was complete.") from None
+        finally:
+            self._at_provider = False
+
+    def _promise(self, booking: Booking) -> None:
+        """The first good event is in hand: the client may have its status line."""
+        booking.promised = True
+        self._channel = Channel()
+        self._channel.closed = self.gone
+        self._resolve(self._reply(booking, channel=self._channel))
+
+    def _reply(self, booking: Booking, **answer: Any) -> Reply:
+        progress = booking.progress
+        elapsed_s = time.perf_counter() - self.request.received
+        return Reply(
+            request_id=str(self.request.id),
+            target=booking.target,
+            was_fallback=booking.target is not booking.decision.targets[0],
+            overhead_ms=round((elapsed_s - progress.upstream_s) * 1000, 2),
+            standings=self._standings,
+            dropped=progress.dropped,
+            journey=self,
+            **answer,
+        )
+
+    def _resolve(self, reply: Reply) -> None:
+        if self.opened.done():
+            self.abandon()
+        else:
+            self.opened.set_result(reply)
+
+    def _refuse(self, error: TollgateError, cause: BaseException | None = None) -> None:
+        """Tell the client: by status while nothing was promised, in the stream after."""
+        if self._channel is not None:
+            self._channel.end(Ending(error=error))
+        elif not self.opened.done():
+            if cause is not None:
+                error.__cause__ = cause
+            self.opened.set_exception(error)
+        if isinstance(error, (NoRoute, BudgetExceeded)) and self._booking is None:
+            self._keep_refusal(error)
+
+    def _answer_nobody(self) -> None:
+        if self._channel is not None:
+            self._channel.end(Ending())
+        elif not self.opened.done():
+            self.opened.cancel()
+
+    def _keep_refusal(self, error: NoRoute | BudgetExceeded) -> None:
+        tenant_id = self.caller.tenant_id
+        if tenant_id is None:
+            return
+        decision: Decision | None = getattr(error, "decision", None)
+        self.runtime.refuse(
+            Refusal(
+                request_id=self.request.id,
+                tenant_id=tenant_id,
+                key_id=self.caller.key_id,
+                model=self.request.route.model or "",
+                status_code=error.status,
+                code=error.code,
+                message=error.message,
+                decision={} if decision is None else decision.trace(),
+                created_at=self.request.now,
+            )
+        )
+
+
+# Answers that say no before any work was done: vendors do not bill them.
+_NOT_BILLED = frozenset({"upstream_rejected", "upstream_auth_failed", "byok_rejected", "upstream_rate_limited"})
+
+
+def _key_name(target: Target) -> str:
+    return "" if target.credential is None else target.credential.name
+
+
+def route_caller(caller: Caller) -> RouteCaller:
+    assert caller.tenant_id is not None
+    return RouteCaller(
+        tenant_id=caller.tenant_id,
+        tier=caller.tier,
+        allowed_models=caller.allowed_models,
+        sandbox_enabled=caller.sandbox_enabled,
+        allow_model_fallback=caller.allow_model_fallback,
+    )
+
+
+async def _jitter(attempts: int) -> None:
+    """Full jitter before a retry: up to 100 ms, doubled each time."""
+    await asyncio.sleep(random.uniform(0, 0.1 * 2 ** (attempts - 1)))  # noqa: S311 - not a secret

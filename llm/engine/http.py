@@ -1,0 +1,136 @@
+"""The one place that imports httpx: outbound HTTP for completions, probes and key validation.
+
+Completions are an `httpx.Request` sent through httpx-aiohttp's transport directly: a tenth of the CPU of stock httpx,
+whose pool is scanned on every request. Timeouts are the journey's own, so the transport has none but for connecting.
+"""
+
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+import httpx
+from django.conf import settings
+from httpx_aiohttp import AiohttpTransport
+
+from llm.errors import UpstreamFailed, UpstreamInvalid, UpstreamTimeout
+from llm.types import Upstream
+
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
+MAX_ERROR_BYTES = 64 * 1024
+KEEPALIVE_S = 15  # shorter than any vendor's, so that a kept connection is seldom one the vendor has just closed
+
+NetworkError = httpx.HTTPError
+
+
+class NeverSent(UpstreamFailed):
+    """No connection could be made: the provider never saw the request, so it may be tried again at no cost."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """A provider's answer with its status known and its body still to come."""
+
+    status: int
+    headers: Mapping[str, str]
+    _response: httpx.Response = field(repr=False)
+
+    async def read(self, limit: int = MAX_ANSWER_BYTES) -> bytes:
+        """The whole body. Raises UpstreamInvalid beyond `limit` bytes, UpstreamFailed when it breaks off."""
+        parts: list[bytes] = []
+        size = 0
+        async for part in self.chunks():
+            size += len(part)
+            if size > limit:
+                raise UpstreamInvalid("The provider's answer is larger than this gateway accepts.")
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises UpstreamFailed when it breaks off."""
+        try:
+            async for part in self._response.stream:  # type: ignore[union-attr]
+                yield part
+        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+            raise UpstreamFailed("The provider's answer broke off.") from error
+
+    async def close(self, *, drained: bool = False) -> None:
+        """Give the connection back if the body was read to its end, else close it: the provider sees that at once."""
+        response = self._response.stream._aiohttp_response  # type: ignore[union-attr]
+        if drained:
+            response.release()
+        else:
+            response.close()
+
+
+class Client:
+    """One event loop's connections to providers."""
+
+    def __init__(self) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=KEEPALIVE_S, ssl=ssl_context(), ttl_dns_cache=60, enable_cleanup_closed=True
+            ),
+            auto_decompress=False,
+            trust_env=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent",),
+            max_line_size=16_384,
+            max_field_size=16_384,
+        )
+        self._transport = AiohttpTransport(client=self._session, verify=ssl_context(), trust_env=False)
+        self._timeout = {"connect": settings.UPSTREAM_CONNECT_TIMEOUT_S, "read": None, "pool": None}
+
+    async def send(self, upstream: Upstream) -> Answer:
+        """Send, and wait for status and headers. Raises NeverSent, UpstreamFailed, UpstreamTimeout."""
+        request = httpx.Request(
+            "POST",
+            upstream.url,
+            headers=[("Accept-Encoding", "identity"), ("Accept", "*/*"), *upstream.headers.items()],
+            content=upstream.body,
+            extensions={"timeout": self._timeout},
+        )
+        try:
+            response = await self._transport.handle_async_request(request)
+        except httpx.ConnectError as error:
+            raise NeverSent("The provider cannot be reached.") from error
+        except httpx.TimeoutException as error:
+            # The transport calls a dropped connection a ConnectTimeout; only a real time-out has that cause.
+            if isinstance(error.__cause__, TimeoutError):
+                raise UpstreamTimeout("The provider did not answer in time.") from error
+            raise UpstreamFailed("The provider closed the connection.") from error
+        except (httpx.HTTPError, aiohttp.ClientError, OSError, ValueError) as error:
+            raise UpstreamFailed("The provider's answer could not be read.") from error
+        answer = Answer(response.status_code, response.headers, response)
+        if response.headers.get("content-encoding", "identity").lower() not in ("identity", ""):
+            await answer.close()
+            raise UpstreamInvalid("The provider compressed its answer, which was not asked for.")
+        return answer
+
+    async def aclose(self) -> None:
+        await self._session.close()
+
+
+_ssl_context: ssl.SSLContext | None = None
+
+
+def ssl_context() -> ssl.SSLContext:
+    """Made once: loading the certificates takes 20 ms."""
+    global _ssl_context
+    if _ssl_context is None:
+        _ssl_context = httpx.create_ssl_context(trust_env=False)
+    return _ssl_context
+
+
+@contextmanager
+def sync_client() -> Iterator[httpx.Client]:
+    """For probes and key validation, in threads and jobs: no redirects, no proxies from the environment."""
+    with httpx.Client(
+        verify=ssl_context(),
+        trust_env=False,
+        follow_redirects=False,
+        timeout=httpx.Timeout(10.0, connect=settings.UPSTREAM_CONNECT_TIMEOUT_S),
+        headers={"Accept-Encoding": "identity"},
+    ) as client:
+        yield client

@@ -1,0 +1,80 @@
+"""Requests and tokens per minute, and requests at once, per API key. Counted per process, in memory.
+
+With N web processes a key gets at most N times its rate: budgets are the strict limit, these are for fairness.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+
+from llm.errors import RateLimited
+from tenants.auth import Caller
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """One limit after a request was counted: what `x-ratelimit-*` tells."""
+
+    what: str  # "requests" | "tokens"
+    limit: int
+    remaining: int
+    reset_s: float
+
+
+class Limits:
+    """One process's counters."""
+
+    def __init__(self) -> None:
+        self._windows = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._under_way: dict[UUID, int] = {}
+
+    def count(self, caller: Caller, *, tokens: int) -> tuple[Standing, ...]:
+        """Count one request of so many estimated tokens. Raises RateLimited with the true time to wait."""
+        standings = []
+        for what, limit, cost in (
+            ("requests", caller.rate_limit_rpm, 1),
+            ("tokens", caller.rate_limit_tpm, tokens),
+        ):
+            if limit is not None:
+                standings.append(self._hit(caller, what, limit, cost))
+        return tuple(standings)
+
+    def _hit(self, caller: Caller, what: str, limit: int, cost: int) -> Standing:
+        if limit == 0 or cost > limit:
+            raise RateLimited(
+                f"This request alone is over the key's limit of {limit} {what} per minute. Send less, or raise the limit."
+            )
+        item = RateLimitItemPerMinute(limit)
+        accepted = self._windows.hit(item, str(caller.key_id), what, cost=cost)
+        stats = self._windows.get_window_stats(item, str(caller.key_id), what)
+        reset_s = max(0.0, stats.reset_time - time.time())
+        if not accepted:
+            raise RateLimited(
+                f"This key may send {limit} {what} per minute. Wait {max(1, round(reset_s))} s, or raise the limit.",
+                retry_after=max(1.0, reset_s),
+            )
+        return Standing(what=what, limit=limit, remaining=max(0, int(stats.remaining)), reset_s=reset_s)
+
+    @contextmanager
+    def one_more(self, caller: Caller) -> Iterator[None]:
+        """Hold one of the key's places while the block runs. Raises RateLimited if all are taken."""
+        under_way = self._under_way.get(caller.key_id, 0)
+        if under_way >= caller.max_concurrency:
+            raise RateLimited(
+                f"This key has {under_way} requests under way, the most it may. Wait for one to end.", retry_after=1.0
+            )
+        self._under_way[caller.key_id] = under_way + 1
+        try:
+            yield
+        finally:
+            left = self._under_way[caller.key_id] - 1
+            if left:
+                self._under_way[caller.key_id] = left
+            else:
+                del self._under_way[caller.key_id]

@@ -1,0 +1,133 @@
+"""What one web process keeps while it runs: the ledger's thread, the provider connections, the counters, the refusals.
+
+`RUNTIME` is started and stopped by the lifespan of the data path; tests reset it.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError
+
+from billing.ledger import Ledger
+from llm.engine import refusals, snapshot, tenant_state
+from llm.engine.http import Client
+from llm.engine.limits import Limits
+from llm.types import RoutingState
+from tenants import auth
+
+logger = logging.getLogger(__name__)
+
+CONFIG_LIMITS = "SELECT id, budget_limit_daily, budget_limit_monthly FROM llm_configs WHERE id "
+MAX_REFUSALS_WAITING = 1_000
+RETRY_SHARE = 0.2
+RETRY_RESERVE = 10.0
+
+
+class Runtime:
+    """One process's moving parts. Everything that journeys share is here and nowhere else."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger({"config": CONFIG_LIMITS})
+        self.limits = Limits()
+        self.state = RoutingState()
+        self.draining = False
+        self._client: Client | None = None
+        self._journeys: set[asyncio.Task[Any]] = set()
+        self._refusals: deque[refusals.Refusal] = deque(maxlen=MAX_REFUSALS_WAITING)
+        self._writer: asyncio.Task[None] | None = None
+        self._retries = RETRY_RESERVE
+
+    @property
+    def client(self) -> Client:
+        """This loop's connections to providers."""
+        if self._client is None:
+            self._client = Client()
+        return self._client
+
+    async def start(self) -> None:
+        """Once per process. The database may be away: then the watch finds the catalog when it is back."""
+        self.draining = False
+        self.ledger.start()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, auth.off_the_loop, self._first_look)
+        snapshot.WATCH.start()
+
+    @staticmethod
+    def _first_look() -> None:
+        try:
+            snapshot.WATCH.refresh()
+        except DatabaseError as error:
+            logger.error("The catalog cannot be read yet: %s", type(error).__name__)
+
+    async def stop(self) -> None:
+        """Let the journeys under way end, up to the grace period, then commit what waits."""
+        self.draining = True
+        if self._journeys:
+            await asyncio.wait(self._journeys, timeout=settings.GRACE_PERIOD_S)
+        for task in list(self._journeys):
+            task.cancel()
+        if self._journeys:
+            await asyncio.wait(self._journeys, timeout=2.0)
+        if self._writer is not None:
+            await asyncio.wait({self._writer}, timeout=2.0)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self.ledger.stop)
+        await loop.run_in_executor(None, snapshot.WATCH.stop)
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = None
+        tenant_state.TENANTS.clear()
+        auth.CALLERS.clear()
+
+    def spawn(self, journey: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        """A task that outlives its client's connection. Kept here, since the loop keeps only a weak reference."""
+        task = asyncio.get_running_loop().create_task(journey)
+        self._journeys.add(task)
+        task.add_done_callback(self._journeys.discard)
+        return task
+
+    @property
+    def under_way(self) -> int:
+        return len(self._journeys)
+
+    def earn_retry(self) -> None:
+        """A new request allows a fifth of a retry: retries stay below 20 % of live traffic."""
+        self._retries = min(RETRY_RESERVE, self._retries + RETRY_SHARE)
+
+    def may_retry(self) -> bool:
+        if self._retries < 1.0:
+            return False
+        self._retries -= 1.0
+        return True
+
+    def refuse(self, refusal: refusals.Refusal) -> None:
+        """Keep a refused request's decision, off the request path. Bounded: under a flood the oldest are dropped."""
+        self._refusals.append(refusal)
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.get_running_loop().create_task(self._write_refusals())
+
+    async def _write_refusals(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._refusals:
+            batch = [self._refusals.popleft() for _ in range(len(self._refusals))]
+            try:
+                await loop.run_in_executor(None, auth.off_the_loop, lambda batch=batch: refusals.write(batch))
+            except DatabaseError as error:
+                logger.warning("%s refusals could not be kept: %s", len(batch), type(error).__name__)
+
+
+RUNTIME = Runtime()
+
+
+def reset() -> Runtime:
+    """A fresh runtime, for tests."""
+    global RUNTIME
+    RUNTIME = Runtime()
+    snapshot.WATCH.reset()
+    tenant_state.TENANTS.clear()
+    auth.CALLERS.clear()
+    return RUNTIME

@@ -1,0 +1,148 @@
+"""How many tokens a request has: an estimate for routing, and a bound that no tokenizer can pass, for the hold.
+
+The estimate's factors were fitted against o200k (ratio to truth: English 1.07, Python 1.09, JSON 1.03, Chinese 1.06,
+Russian 1.31, German 0.86). The bound counts UTF-8 bytes: no byte-pair tokenizer makes more than one token of a byte.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+PER_MESSAGE = 64
+WITH_TOOLS = 2048
+SAMPLE = 16_384
+# The most that one image costs, as published: OpenAI's dearest (gpt-4o-mini, 2,833 + 8 tiles of 5,667), Anthropic's
+# largest image after its own scaling. Other dialects publish none: then it is the context window.
+IMAGE_MAX = {"openai": 48_169, "anthropic": 4_784, "sandbox": 85}
+
+_PIECES = re.compile(r"([A-Za-z]+)|([0-9]+)|(\s*\n\s*|[ \t]{2,})|([ ])|([!-/:-@\[-`{-~])|(.)", re.DOTALL)
+_ASCII_WORDS = re.compile(r"[A-Za-z]+|[0-9]+|[^\sA-Za-z0-9]|\n[ \t\n]*")
+_TEXT_FIELDS = ("content", "name", "tool_call_id", "reasoning_content", "refusal")
+
+
+@dataclass(slots=True)
+class Size:
+    """What a request's input is made of. `bounded` is False if a part of it has no published maximum."""
+
+    estimate: int = 0
+    text_bytes: int = 0
+    messages: int = 0
+    images: int = 0
+    tools: bool = False
+    bounded: bool = True
+
+    def bound(self, context_window: int, dialect: str) -> int:
+        """The most input tokens this can be at a model of that dialect."""
+        if not self.bounded or (self.images and dialect not in IMAGE_MAX):
+            return context_window
+        most = self.text_bytes + PER_MESSAGE * self.messages + self.images * IMAGE_MAX.get(dialect, 0)
+        return min(context_window, most + (WITH_TOOLS if self.tools else 0))
+
+
+def utf8_length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def estimate(text: str) -> int:
+    """Tokens of `text`, about. Long texts are judged by their beginning and end."""
+    length = len(text)
+    if length > 2 * SAMPLE:
+        sampled = _estimate(text[:SAMPLE]) + _estimate(text[-SAMPLE:])
+        return math.ceil(sampled * length / (2 * SAMPLE))
+    return math.ceil(_estimate(text))
+
+
+def _estimate(text: str) -> float:
+    tokens = 0.0
+    if text.isascii():
+        for piece in _ASCII_WORDS.findall(text):
+            tokens += _ascii_piece(piece)
+        return tokens
+    for word, digits, newline, space, mark, other in _PIECES.findall(text):
+        if word or digits:
+            tokens += _ascii_piece(word or digits)
+        elif newline or mark:
+            tokens += 0.7
+        elif other and not space:
+            tokens += _other_character(ord(other))
+    return tokens
+
+
+def _ascii_piece(piece: str) -> float:
+    length = len(piece)
+    if piece.isdigit():
+        return float(-(-length // 3))
+    if piece[0].isalpha():
+        return length / 1.4 if length > 40 else max(1.0, length / 5.5)
+    return 0.7
+
+
+def _other_character(code: int) -> float:
+    if 0x2E80 <= code <= 0x9FFF or 0xAC00 <= code <= 0xD7AF or 0xF900 <= code <= 0xFAFF or code >= 0x20000:
+        return 0.8
+    return 0.45 if code >= 0x0900 else 0.28
+
+
+def output_estimate(utf8_bytes: int) -> int:
+    """Tokens of produced text when no count came: four bytes a token, in every script within a third."""
+    return -(-utf8_bytes // 4)
+
+
+def measure(body: Mapping[str, Any]) -> Size:
+    """The size of a chat request shaped like OpenAI's (validated: messages is a list of objects)."""
+    size = Size()
+    messages = body["messages"]
+    size.messages = len(messages)
+    size.estimate = 3 * size.messages
+    for message in messages:
+        for name in _TEXT_FIELDS:
+            value = message.get(name)
+            if isinstance(value, str):
+                _text(size, value)
+            elif isinstance(value, list):
+                _parts(size, value)
+        calls = message.get("tool_calls")
+        if calls:
+            _json(size, calls)
+        unknown = message.get("function_call")
+        if unknown:
+            _json(size, unknown)
+    for name in ("tools", "functions"):
+        if body.get(name):
+            size.tools = True
+            _json(size, body[name])
+    if body.get("response_format"):
+        _json(size, body["response_format"])
+    return size
+
+
+def _text(size: Size, text: str) -> None:
+    size.text_bytes += utf8_length(text)
+    size.estimate += estimate(text)
+
+
+def _json(size: Size, value: Any) -> None:
+    dumped = orjson.dumps(value)
+    size.text_bytes += len(dumped)
+    size.estimate += len(dumped) // 4
+
+
+def _parts(size: Size, parts: Iterable[Any]) -> None:
+    for part in parts:
+        if not isinstance(part, Mapping):
+            continue
+        kind = part.get("type")
+        text = part.get("text") if kind == "text" else part.get("refusal") if kind == "refusal" else None
+        if isinstance(text, str):
+            _text(size, text)
+        elif kind == "image_url":
+            size.images += 1
+            size.estimate += 1_500
+        else:
+            # Audio, files, whatever comes next: no published maximum that we know.
+            size.bounded = False
+            size.estimate += 2_000

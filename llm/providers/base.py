@@ -1,0 +1,56 @@
+"""What an adapter is: a few pure functions that put one dialect into words. No I/O, retries, tenants or money."""
+
+from typing import Any, Protocol
+
+from llm.errors import ProviderError
+from llm.fields import Secret
+from llm.types import Call, Completed, Provider, StreamEvent, Upstream
+
+
+class Decoder(Protocol):
+    """Bytes of a stream in, payloads of events out. Bounded: raises UpstreamInvalid when one grows beyond its cap."""
+
+    def feed(self, data: bytes) -> list[bytes]: ...
+
+    def close(self) -> list[bytes]:
+        """What was left unfinished when the stream ended and still makes an event."""
+        ...
+
+
+class StreamReader(Protocol):
+    """Payloads of one stream in, chat chunks out. Holds what a dialect spreads over events (indexes, names, usage)."""
+
+    def read(self, payload: bytes) -> list[StreamEvent]:
+        """Raises ProviderError for an in-band error, UpstreamInvalid for what is no event."""
+        ...
+
+
+class Adapter(Protocol):
+    """One dialect."""
+
+    def auth_headers(self, provider: Provider, secret: Secret | None) -> dict[str, str]:
+        """The headers that carry the key, by the provider's `auth_type` and quirks."""
+        ...
+
+    def models_url(self, provider: Provider) -> str:
+        """The cheapest true call: its list of models."""
+        ...
+
+    def build(self, call: Call) -> Upstream:
+        """The provider's request. Raises InvalidRequest naming the parameter the dialect cannot express."""
+        ...
+
+    def parse_response(self, body: bytes) -> Completed:
+        """Raises UpstreamInvalid for what is no answer, ProviderError for an error under 200."""
+        ...
+
+    def decoder(self) -> Decoder: ...
+
+    def reader(self, call: Call) -> StreamReader: ...
+
+    def parse_error(self, status: int, headers: dict[str, str], body: bytes, *, byok: bool) -> ProviderError:
+        """The error a non-2xx answer is. Header names are lower case. Never quotes text on 401 and 403."""
+        ...
+
+
+Json = dict[str, Any]

@@ -1,0 +1,68 @@
+"""Chat answers as OpenAI shapes them, for the dialects that have to be put into that shape."""
+
+import time
+import uuid
+from typing import Any
+
+from llm.types import Call
+
+
+class Chunks:
+    """Makes the chunks of one stream, all with the same id, time and model."""
+
+    __slots__ = ("created", "id", "model")
+
+    def __init__(self, call: Call) -> None:
+        self.id = f"chatcmpl-{call.request_id}"
+        self.created = created_at(call.request_id)
+        self.model = call.target.model.model_id
+
+    def chunk(self, delta: dict[str, Any], *, index: int = 0, finish: str | None = None) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "object": "chat.completion.chunk",
+            "created": self.created,
+            "model": self.model,
+            "choices": [{"index": index, "delta": delta, "finish_reason": finish}],
+        }
+
+
+def utf8_length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def created_at(request_id: str) -> int:
+    """Unix seconds of a request: a UUIDv7 carries them, so the same request always says the same."""
+    try:
+        found = uuid.UUID(request_id)
+    except ValueError:
+        return int(time.time())
+    return (found.int >> 80) // 1000 if found.version == 7 else int(time.time())
+
+
+# What vendors say instead of OpenAI's words, or for their own reasons to stop.
+_FINISHES = {
+    "": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "pause_turn": "stop",
+    "tool_use": "tool_calls",
+    "max_tokens": "length",
+    "model_length": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "content_filter",
+    "safety": "content_filter",
+    "sensitive": "content_filter",
+}
+
+
+def finish_reason(said: Any, *, tools: bool) -> str:
+    """The finish in OpenAI's words: `tool_calls` when tools were called, whatever the provider said, unless it was cut
+    short (`length`) or filtered. Words nobody knows are left as they are."""
+    found = said.lower() if isinstance(said, str) else "stop"
+    found = _FINISHES.get(found, found)
+    if tools:
+        return found if found in ("length", "content_filter") else "tool_calls"
+    return "stop" if found == "tool_calls" else found

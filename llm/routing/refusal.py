@@ -1,0 +1,79 @@
+"""Nothing left: the candidate that passed most filters decides the status; the message lists the rejections. Pure."""
+
+from typing import NamedTuple
+
+from llm.errors import NoRoute
+from llm.types import Decision, Rejection
+
+LISTED = 8
+
+
+class Answer(NamedTuple):
+    """What a client is told when this code decides (WIRE.md section 2), and what it can do about it."""
+
+    status: int
+    type: str
+    code: str
+    next_step: str
+
+
+_NO_KEY = "Choose a model of another provider, add your own key for this one, or ask the operator to add one."
+_FORBIDDEN = "Choose a model that GET /v1/models lists for this key, or ask for access."
+_GONE = "Choose a model that GET /v1/models lists."
+ANSWERS: dict[str, Answer] = {
+    "allow_list": Answer(403, "permission_error", "model_not_allowed", _FORBIDDEN),
+    "tier": Answer(403, "permission_error", "model_not_allowed", "Choose another model, or ask for a higher tier."),
+    "inactive": Answer(404, "invalid_request_error", "model_not_found", _GONE),
+    "deprecated": Answer(404, "invalid_request_error", "model_not_found", _GONE),
+    "provider_down": Answer(
+        503, "api_error", "no_provider_available", "Try again in a few seconds, or choose a model of another provider."
+    ),
+    "no_credential": Answer(503, "api_error", "no_credential", _NO_KEY),
+    "byok_required": Answer(
+        503, "api_error", "no_credential", "Add your own key for the provider, or choose a model that needs none."
+    ),
+    "byok_not_validated": Answer(
+        503, "api_error", "no_credential", "Validate your own key for the provider again, or replace it."
+    ),
+    "dialect_unsupported": Answer(503, "api_error", "no_credential", "Choose a model of another provider."),
+    "capability": Answer(
+        400, "invalid_request_error", "unsupported_parameter", "Choose a model that can, or leave that out."
+    ),
+    "context_window": Answer(
+        400,
+        "invalid_request_error",
+        "context_length_exceeded",
+        "Shorten the input, lower max_tokens, or choose a model with a larger context window.",
+    ),
+    "rule_tokens": Answer(
+        400,
+        "invalid_request_error",
+        "invalid_value",
+        "Name a model, choose another power level, or send another length.",
+    ),
+    "price_cap": Answer(400, "invalid_request_error", "invalid_value", "Choose a higher power level, or name a model."),
+    "unpriced": Answer(503, "api_error", "model_unpriced", "Choose another model, or ask the operator to price it."),
+}
+_NOTHING = Answer(
+    503, "api_error", "no_provider_available", "Name a model, or ask the operator to add a routing rule for your tier."
+)
+
+
+def message(requested: str, level: str, rejections: list[Rejection], deciding: Rejection | None) -> str:
+    """The cause, the rejections (at most LISTED, the deciding one first), and the next step."""
+    answer = _NOTHING if deciding is None else ANSWERS[deciding.code]
+    asked = requested[:100]
+    if deciding is None:
+        return f"No routing rule of power level {level} gives your tier a model for `{asked}`. {answer.next_step}"
+    others = [one for one in rejections if one is not deciding]
+    listed = [deciding, *others][:LISTED]
+    reasons = "; ".join(f"{one.model}: {one.detail} ({one.code})" for one in listed)
+    left_out = len(others) + 1 - len(listed)
+    more = f"; and {left_out} more" if left_out else ""
+    return f"No model can serve `{asked}` now: {reasons}{more}. {answer.next_step}"
+
+
+def no_route(decision: Decision, deciding: Rejection | None) -> NoRoute:
+    """The error for a decision without targets. `decision.reason` should be its message."""
+    answer = _NOTHING if deciding is None else ANSWERS[deciding.code]
+    return NoRoute(decision.reason, status=answer.status, code=answer.code, type_=answer.type, decision=decision)

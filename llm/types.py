@@ -1,0 +1,364 @@
+"""What all of llm shares: the frozen catalog, a request, a route, events of a stream, usage. No Django, no I/O.
+
+Prices are USD, tokens are counts, times are milliseconds unless a name says otherwise.
+"""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from billing.pricing import PriceCard
+from llm.fields import Secret
+
+# --- The catalog, frozen -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """A provider key that may be used now. `id` is None for a key from the environment."""
+
+    id: uuid.UUID | None
+    name: str
+    secret: Secret = field(repr=False)
+    source: str  # "platform" | "byok"
+    weight: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    id: uuid.UUID
+    slug: str
+    name: str
+    base_url: str
+    dialect: str
+    auth_type: str
+    quirks: Mapping[str, Any] = field(default_factory=dict)
+    min_tier: str = "free"
+    is_active: bool = True
+    health_status: str = "unknown"
+    credentials: tuple[Credential, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """One model at one provider, as routing sees it. `prices` are all versions that may still matter, newest first."""
+
+    id: uuid.UUID
+    provider: Provider
+    model_id: str
+    reference: str  # "provider/model_id"
+    name: str
+    kind: str = "chat"
+    family: str = ""
+    context_window: int
+    max_output_tokens: int | None
+    supports: frozenset[str]  # of "streaming", "tools", "vision", "json"
+    is_reasoning: bool = False
+    quirks: Mapping[str, Any] = field(default_factory=dict)  # the provider's, overlaid with the model's own
+    speed_tier: str = "standard"
+    quality_tier: str = "good"
+    power_level: str = "balanced"
+    power_level_priority: int = 100
+    min_tier: str = "free"
+    is_active: bool = True
+    is_deprecated: bool = False
+    deprecation_date: date | None = None
+    replacement_id: uuid.UUID | None = None
+    prices: tuple[PriceCard, ...] = ()
+    created: int = 0  # Unix seconds, for /v1/models
+
+    def card_at(self, now: datetime) -> PriceCard | None:
+        """The price in force, or None: then the model is refused, never free."""
+        for card in self.prices:
+            if card.effective_from <= now and (card.effective_to is None or now < card.effective_to):
+                return card
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    id: uuid.UUID
+    model_id: uuid.UUID
+    power_level: str
+    user_tier: str  # a tier, or "all"
+    task_type: str | None
+    priority: int
+    weight: int
+    min_tokens: int | None
+    max_tokens: int | None
+    requires_byok: bool
+    is_fallback: bool
+    fallback_order: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """A power level. Price cap in USD per million tokens, (3 x input + output) / 4."""
+
+    power_level: str
+    max_price_per_1m_usd: Decimal
+    max_latency_ms: int
+    allow_fallback: bool
+    prefer_cached: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The whole catalog at one moment. Swapped whole, never changed. Only active rules are in it."""
+
+    version: str
+    providers: Mapping[str, Provider]  # by slug
+    models: Mapping[uuid.UUID, Model]
+    by_reference: Mapping[str, Model]
+    by_model_id: Mapping[str, tuple[Model, ...]]
+    by_family: Mapping[str, tuple[Model, ...]]
+    rules: Mapping[str, tuple[Rule, ...]]  # by power level
+    policies: Mapping[str, Policy]
+    dialects: frozenset[str] = frozenset({"openai", "anthropic", "sandbox"})  # those whose adapter is built
+    # What routing worked out of this snapshot once and for all; it dies with it. Never part of what the snapshot says.
+    derived: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A tenant's config as routing sees it; models by id."""
+
+    id: uuid.UUID
+    name: str
+    primary_model_id: uuid.UUID | None = None
+    fallback_model_id: uuid.UUID | None = None
+    credential_id: uuid.UUID | None = None
+    use_platform_key: bool = True
+    temperature: Decimal = Decimal("0.7")
+    max_tokens: int = 4096
+    routing_rules: Mapping[str, Any] = field(default_factory=dict)  # {"code": {"model_id": reference}}
+    allowed_models: tuple[str, ...] | None = None
+    allow_model_fallback: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantState:
+    """What a tenant set up: its configs and its own provider keys (BYOK; by provider id)."""
+
+    configs: Mapping[str, Config] = field(default_factory=dict)  # by name
+    default_config: Config | None = None
+    byok: Mapping[uuid.UUID, tuple[Credential, ...]] = field(default_factory=dict)  # active and validated
+    byok_unusable: frozenset[uuid.UUID] = frozenset()  # providers with an own key that is not active or not validated
+    markup: Decimal = Decimal(0)  # 0.10 is ten percent
+    byok_fee: Decimal = Decimal(0)
+
+
+# --- One request and its route -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteRequest:
+    """What routing looks at. Every client wire fills one; so do explain and the Python interface.
+
+    `model` None: the request named none. `input_tokens` is the estimate routing uses, `input_bound` what is held.
+    """
+
+    request_id: uuid.UUID
+    model: str | None = None
+    power_level: str | None = None
+    task_type: str | None = None
+    priority: str | None = None
+    config: str | None = None
+    session_id: str = ""
+    input_tokens: int = 0
+    max_tokens: int | None = None
+    choices: int = 1  # `n`
+    needs: frozenset[str] = frozenset()  # of "streaming", "tools", "vision", "json"
+    kind: str = "chat"
+    text: str = ""  # the last user message, for task detection; never kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteCaller:
+    """Who asks, as routing sees it. Taken from tenants.auth.Caller."""
+
+    tenant_id: uuid.UUID
+    tier: str
+    allowed_models: tuple[str, ...] | None = None
+    sandbox_enabled: bool = False
+    allow_model_fallback: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingState:
+    """Advisory, changing inputs: median time to first token by model id (None below 20 samples), open breakers."""
+
+    ttft_ms: Mapping[uuid.UUID, float] = field(default_factory=dict)
+    open_breakers: frozenset[uuid.UUID] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One way to serve the request: this model with this key, asked for at most `output_cap` tokens."""
+
+    model: Model
+    credential: Credential | None
+    key_source: str  # "platform" | "byok" | "none"
+    output_cap: int
+    card: PriceCard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    model: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A survivor of the filters with what ordered it: higher score first; `parts` name what made it."""
+
+    model: str
+    score: float
+    parts: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The route: the targets in the order they are tried, and why. `targets[0]` is the choice."""
+
+    targets: tuple[Target, ...]
+    reason: str
+    requested: str
+    config: Config | None
+    power_level: str
+    task_type: str
+    task_confidence: float
+    priority: str
+    pinned: bool
+    candidates: tuple[Candidate, ...]
+    rejections: tuple[Rejection, ...]
+    notes: tuple[str, ...]
+
+    def trace(self) -> dict[str, Any]:
+        """The compact JSON that is kept with the usage row."""
+        first = self.targets[0] if self.targets else None
+        return {
+            "requested": self.requested,
+            "chosen": None if first is None else first.model.reference,
+            "key_source": None if first is None else first.key_source,
+            "reason": self.reason,
+            "config": None if self.config is None else self.config.name,
+            "power_level": self.power_level,
+            "task_type": self.task_type,
+            "task_confidence": self.task_confidence,
+            "priority": self.priority,
+            "candidates": [
+                {"model": one.model, "score": round(one.score, 4), "parts": dict(one.parts)} for one in self.candidates
+            ],
+            "rejections": [{"model": one.model, "code": one.code, "detail": one.detail} for one in self.rejections],
+            "fallbacks": [target.model.reference for target in self.targets[1:]],
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientFacts:
+    """Where a request came from, for its usage row. Every string is the client's own: inert, and bounded by the wire."""
+
+    ip: str | None = None
+    user_agent: str = ""
+    end_user: str = ""
+    session_id: str = ""
+    client_request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """A validated chat request. `body` is as the client sent it (unknown fields kept) without Tollgate's own extras."""
+
+    id: uuid.UUID
+    body: Mapping[str, Any]
+    stream: bool
+    route: RouteRequest
+    size: Any  # engine.tokens.Size
+    cache_writes: bool  # it asks the provider to write a cache, which may cost more than plain input
+    client: ClientFacts
+    received: float  # time.perf_counter() at its first byte
+    now: datetime
+
+
+# --- What a provider says ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one answer, OpenAI-shaped: cached and written tokens are part of `prompt_tokens`, reasoning of
+    `completion_tokens`."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = False
+
+    def meters(self) -> dict[str, int]:
+        """Disjoint counts for pricing; zeros left out."""
+        written = self.cache_write_5m_tokens + self.cache_write_1h_tokens
+        counts = {
+            "input": self.prompt_tokens - self.cached_tokens - written,
+            "cache_read": self.cached_tokens,
+            "cache_write_5m": self.cache_write_5m_tokens,
+            "cache_write_1h": self.cache_write_1h_tokens,
+            "output": self.completion_tokens - self.reasoning_tokens,
+            "reasoning": self.reasoning_tokens,
+        }
+        return {meter: count for meter, count in counts.items() if count}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One attempt, for an adapter to put into its dialect. `body` is the client's chat request as OpenAI shapes it,
+    Tollgate's own extras removed; it is shared between attempts and must not be changed."""
+
+    target: Target
+    body: Mapping[str, Any]
+    stream: bool
+    request_id: str
+    temperature: Decimal | None = None  # the config's default, where the request gives none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """A provider request, ready to send. `headers` include the key: never log them. `dropped` names parameters the
+    dialect has no place for."""
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class StreamEvent:
+    """One event of a provider's stream, as a chat chunk.
+
+    `raw` is the payload as it came when `chunk` says the same, so that it can be sent on untouched. `good` is content,
+    reasoning, a tool call, a refusal or a finish. `usage` is whatever the provider has said so far (cumulative).
+    """
+
+    chunk: dict[str, Any] | None = None
+    raw: bytes | None = None
+    good: bool = False
+    usage: Mapping[str, Any] | None = None
+    output_chars: int = 0  # characters of text, reasoning and tool arguments, to estimate tokens when no usage comes
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """A whole answer: the chat completion as OpenAI shapes it, and the raw usage object if the provider gave one."""
+
+    body: dict[str, Any]
+    usage: Mapping[str, Any] | None

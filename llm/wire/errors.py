@@ -1,0 +1,75 @@
+"""Errors as the wires say them: OpenAI's envelope everywhere, Anthropic's on its own paths."""
+
+from typing import Any
+
+import orjson
+
+from tenants.errors import TollgateError
+
+Headers = list[tuple[bytes, bytes]]
+
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
+
+class NoSuchPathError(TollgateError):
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+class MethodNotAllowedError(TollgateError):
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+
+class TooLargeError(TollgateError):
+    status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+class WrongContentTypeError(TollgateError):
+    status = 415
+    type = "invalid_request_error"
+    code = "unsupported_media_type"
+
+
+class UnknownModelError(TollgateError):
+    status = 404
+    type = "invalid_request_error"
+    code = "model_not_found"
+
+
+def openai_body(error: TollgateError) -> dict[str, Any]:
+    return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
+
+
+def anthropic_body(error: TollgateError, request_id: str) -> dict[str, Any]:
+    kind = _ANTHROPIC_TYPES.get(error.status, "api_error")
+    return {"type": "error", "error": {"type": kind, "message": error.message}, "request_id": request_id}
+
+
+def rendered(error: TollgateError, *, request_id: str, path: str) -> tuple[int, Headers, bytes]:
+    """(status, headers, body) of an answer that says no."""
+    anthropic = path.startswith("/v1/messages")
+    body = anthropic_body(error, request_id) if anthropic else openai_body(error)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"x-request-id", request_id.encode()),
+        (b"x-should-retry", b"true" if error.retryable else b"false"),
+    ]
+    if anthropic:
+        headers.append((b"request-id", request_id.encode()))
+    if error.retry_after is not None:
+        # Never shortened: a client that comes back early is refused again.
+        headers.append((b"retry-after", str(max(1, -int(-error.retry_after // 1))).encode()))
+    return error.status, headers, orjson.dumps(body)

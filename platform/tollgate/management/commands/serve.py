@@ -1,0 +1,85 @@
+"""`manage.py serve`: the web server alone."""
+
+import signal
+import socket
+import sys
+from typing import Any
+
+import uvicorn
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, connection
+from uvicorn.supervisors import Multiprocess
+
+from tollgate import health
+
+KEEP_ALIVE_S = 75  # longer than the 60 s of common load balancers, so that they close idle connections, not we
+
+
+class Command(BaseCommand):
+    help = "Run the web server on HOST and PORT with WEB_WORKERS processes; SIGTERM stops it cleanly."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Refuse on unapplied migrations or a taken port, then serve until told to stop."""
+        # Once stopped, uvicorn raises the signal again for whoever handled it before; by default that would kill the
+        # process with status 143 after a perfectly clean stop. Before uvicorn listens for it, this ends the start-up.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: sys.exit(0))
+        refuse_unapplied_migrations()
+        listener = listen(settings.HOST, settings.PORT)
+        config = uvicorn.Config(
+            "tollgate.asgi:application",
+            host=settings.HOST,
+            port=settings.PORT,
+            workers=settings.WEB_WORKERS,
+            http="httptools",
+            loop="uvloop",
+            ws="none",
+            lifespan="on",
+            log_config=None,  # Django has configured logging by the time the application is imported
+            access_log=False,
+            server_header=False,
+            forwarded_allow_ips=settings.FORWARDED_ALLOW_IPS,
+            backlog=2048,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=settings.GRACE_PERIOD_S,
+        )
+        if settings.WEB_WORKERS > 1:
+            Multiprocess(config, sockets=[listener]).run()
+            return
+        server = uvicorn.Server(config)
+        server.run(sockets=[listener])
+        if not server.started:
+            raise CommandError("The server did not start. The reason is in the log lines above.")
+
+
+def refuse_unapplied_migrations() -> None:
+    """Raise CommandError if the database lacks migrations, or cannot be asked."""
+    try:
+        missing = health.unapplied_migrations()
+    except DatabaseError as error:
+        raise CommandError(f"The database cannot be reached; check DATABASE_URL. It said: {error}") from error
+    finally:
+        connection.close()
+    if missing:
+        raise CommandError(
+            f"The database has {len(missing)} unapplied migrations, the first is {missing[0]}. "
+            "Run `manage.py migrate`, then start again."
+        )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to the address; CommandError says what to do if it is taken."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)  # now, so that two servers started together cannot both believe they have the port
+    except OSError as error:
+        listener.close()
+        raise CommandError(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Stop what listens there, or choose another port: "
+            f"PORT={port + 1 if port < 65_535 else 8084}"
+        ) from error
+    listener.set_inheritable(True)
+    return listener

@@ -1,0 +1,255 @@
+"""What every admin page of Tollgate shares: one AuditEvent per change, in its transaction, and history read from them.
+
+Django's own log entries are not written: the audit log is the one source of history.
+"""
+
+import ipaddress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import unfold.admin
+import unfold.decorators
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import Model, Q, QuerySet
+from django.forms import BaseModelFormSet, ModelForm
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from unfold.paginator import InfinitePaginator
+
+from tenants import audit
+from tenants.errors import TollgateError
+from tenants.models import AuditEvent
+
+F = TypeVar("F", bound=Callable[..., Any])
+HISTORY_LENGTH = 200
+
+
+def display(**options: Any) -> Callable[[F], F]:
+    """unfold's `display`, typed."""
+    decorate: Callable[[F], F] = unfold.decorators.display(**options)
+    return decorate
+
+
+def action(**options: Any) -> Callable[[F], F]:
+    """unfold's `action`, typed."""
+    decorate: Callable[[F], F] = unfold.decorators.action(**options)
+    return decorate
+
+
+def _address(request: HttpRequest) -> str | None:
+    try:
+        return str(ipaddress.ip_address(request.META.get("REMOTE_ADDR", "")))
+    except ValueError:
+        return None
+
+
+def actor_of(request: HttpRequest) -> audit.Actor:
+    """The person at the browser."""
+    return audit.Actor(
+        kind="user",
+        id=str(request.user.pk),
+        label=request.user.get_username(),
+        ip=_address(request),
+        request_id=getattr(request, "request_id", ""),
+    )
+
+
+def reason_of(request: HttpRequest) -> str:
+    """Why, as typed below the form or on the page of an action."""
+    return (request.POST.get("change_reason") or request.POST.get("reason") or "").strip()[:1000]
+
+
+def stored(row: Model) -> dict[str, Any]:
+    """The row as the database has it now; {} if it is new."""
+    found = type(row)._default_manager.filter(pk=row.pk).first()
+    return {} if found is None else audit.state(found)
+
+
+@contextmanager
+def audited(request: HttpRequest, row: Model, verb: str, reason: str = "") -> Iterator[None]:
+    """Run a change of `row` and its audit row in one transaction; the row is read again before it is compared."""
+    with transaction.atomic():
+        before = stored(row)
+        yield
+        if verb != "delete":
+            row.refresh_from_db()
+        audit.record(
+            actor=actor_of(request),
+            action=verb,
+            row=row,
+            before=before,
+            now=timezone.now(),
+            reason=reason or reason_of(request),
+        )
+
+
+@contextmanager
+def told(request: HttpRequest) -> Iterator[None]:
+    """Say a domain error in words at the top of the next page. What raised it has rolled its transaction back."""
+    try:
+        yield
+    except TollgateError as error:
+        messages.error(request, error.message)
+
+
+class Audited:
+    """Mixed into every ModelAdmin: saves and deletions, inlines and bulk actions too, write an AuditEvent each."""
+
+    model: type[Model]
+    admin_site: Any
+    opts: Any
+    change_form_after_template: str | None = "tenants/admin/reason.html"
+
+    def save_model(self, request: HttpRequest, obj: Model, form: "ModelForm[Any]", change: bool) -> None:
+        before = stored(obj) if change else {}
+        super().save_model(request, obj, form, change)  # type: ignore[misc]  # a mixin of ModelAdmin
+        self.record(request, obj, "update" if change else "create", before)
+
+    def save_formset(
+        self, request: HttpRequest, form: "ModelForm[Any]", formset: "BaseModelFormSet[Any, Any]", change: bool
+    ) -> None:
+        formset.save(commit=False)
+        for row in formset.deleted_objects:
+            before = audit.state(row)
+            self.record(request, row, "delete", before)
+            row.delete()
+        for row, _ in formset.changed_objects:
+            before = stored(row)
+            row.save()
+            self.record(request, row, "update", before)
+        for row in formset.new_objects:
+            row.save()
+            self.record(request, row, "create", {})
+        formset.save_m2m()
+
+    def delete_model(self, request: HttpRequest, obj: Model) -> None:
+        with transaction.atomic():
+            self.record(request, obj, "delete", audit.state(obj))
+            obj.delete()
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        with transaction.atomic():
+            for row in queryset:
+                self.delete_model(request, row)
+
+    def record(self, request: HttpRequest, row: Model, verb: str, before: dict[str, Any]) -> None:
+        audit.record(
+            actor=actor_of(request),
+            action=verb,
+            row=row,
+            before=before,
+            now=timezone.now(),
+            reason=reason_of(request),
+        )
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Nothing: see the module's docstring."""
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Nothing: see the module's docstring."""
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        """Nothing: see the module's docstring."""
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The object's AuditEvents, newest first, each with what changed."""
+        row = self.get_object(request, object_id)  # type: ignore[attr-defined]  # a mixin of ModelAdmin
+        if not self.has_view_or_change_permission(request, row):  # type: ignore[attr-defined]
+            raise PermissionDenied
+        concerned = Q(object_type=self.opts.label, object_id=str(object_id)) | self.related_history(row)
+        events = AuditEvent.objects.filter(concerned)[:HISTORY_LENGTH]
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"History of {row or object_id}",
+            "opts": self.opts,
+            "object": row,
+            "events": [(event, changes(event)) for event in events],
+            **(extra_context or {}),
+        }
+        request.current_app = self.admin_site.name  # type: ignore[attr-defined]  # Django's admin does the same
+        return TemplateResponse(request, "tenants/admin/history.html", context)
+
+    def related_history(self, row: Any) -> Q:
+        """Events of rows that belong to this one, such as a model's prices. `row` is None when it is deleted."""
+        return Q(pk__in=())
+
+    def one(self, request: HttpRequest, object_id: str) -> Any:
+        """The row of a page of its own, or 404; 403 for those who may not change it."""
+        row = get_object_or_404(self.get_queryset(request), pk=object_id)  # type: ignore[attr-defined]
+        if not self.has_change_permission(request, row):  # type: ignore[attr-defined]
+            raise PermissionDenied
+        return row
+
+    def url_of(self, row: Model) -> str:
+        return change_url(row)
+
+
+def switched(number: int, active: bool) -> str:
+    """What is said after a bulk activation."""
+    return f"{number} {'activated' if active else 'disabled'}. Routing follows within 2 seconds."
+
+
+def change_url(row: Model) -> str:
+    """Where a row is edited."""
+    meta = row._meta
+    return reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=(row.pk,))
+
+
+def changes(event: AuditEvent) -> list[tuple[str, Any, Any]]:
+    """(field, before, after) of an event, in field order."""
+    names = {**event.before, **event.after}
+    return [(name, event.before.get(name, ""), event.after.get(name, "")) for name in names]
+
+
+class ModelAdmin(Audited, unfold.admin.ModelAdmin):  # type: ignore[misc]  # unfold has no types
+    """The base of every editable list."""
+
+    list_per_page = 50
+    list_filter_submit = True
+    show_full_result_count = False
+    warn_unsaved_form = True
+    list_fullwidth = True
+
+
+class ReadOnly:
+    """Rows to look at: nobody adds, changes or deletes them here."""
+
+    change_form_after_template: str | None = None
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class ReadOnlyAdmin(ReadOnly, ModelAdmin):
+    """A log: read-only, and never counted, because counting a large table takes longer than reading a page of it."""
+
+    paginator = InfinitePaginator
+    show_facets = admin.ShowFacets.NEVER
+    warn_unsaved_form = False
+
+
+class TabularInline(unfold.admin.TabularInline):  # type: ignore[misc]  # unfold has no types
+    extra = 0
+    show_change_link = False
+    hide_title = True
+
+
+class ReadOnlyInline(ReadOnly, TabularInline):
+    """Rows of another table, to look at."""
+
+    can_delete = False
+    max_num = 0

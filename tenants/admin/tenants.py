@@ -1,0 +1,123 @@
+"""Tenants and their members. The project's admin adds what other apps know of a tenant: configs and budgets."""
+
+from django.contrib import admin
+from django.db import transaction
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.safestring import SafeString
+from unfold.enums import ActionVariant
+
+from tenants.admin import dress
+from tenants.admin.base import ModelAdmin, TabularInline, action, audited, change_url, display
+from tenants.admin.keys import KeyInline, issue_page
+from tenants.admin.pages import ConfirmForm, form_page
+from tenants.models import Membership, Tenant
+
+
+class MemberInline(TabularInline):
+    """People who may enter the tenant's console."""
+
+    model = Membership
+    verbose_name_plural = "Members"
+    tab = True
+    fields = ["user", "role", "created_at"]
+    readonly_fields = ["created_at"]
+    autocomplete_fields = ["user"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
+        found: QuerySet[Membership] = super().get_queryset(request).select_related("user")
+        return found
+
+
+def set_active(request: HttpRequest, tenants: QuerySet[Tenant], *, active: bool) -> int:
+    """Suspend or resume; how many were changed."""
+    changed = 0
+    with transaction.atomic():
+        for tenant in tenants.exclude(is_active=active):
+            with audited(request, tenant, "resume" if active else "suspend"):
+                Tenant.objects.filter(pk=tenant.pk).update(is_active=active)
+            changed += 1
+    return changed
+
+
+class TenantAdmin(ModelAdmin):
+    """Customers: tier, budgets, keys, members."""
+
+    list_display = ["slug", "name", "tier", "state", "key_count", "daily", "monthly", "markup"]
+    list_filter = ["is_active", "tier", "sandbox_enabled"]
+    search_fields = ["slug", "name"]
+    actions = ["suspend_selected", "resume_selected"]
+    actions_detail = ["issue_key", "suspend", "resume"]
+    inlines = [KeyInline, MemberInline]
+    fieldsets = [
+        (None, {"fields": [("slug", "name"), ("tier", "timezone"), "is_active"]}),
+        ("Budgets", {"fields": [("budget_limit_daily", "budget_limit_monthly")]}),
+        ("What the tenant owes", {"fields": [("markup_percent", "byok_fee_percent")]}),
+        ("Routing", {"fields": [("sandbox_enabled", "allow_model_fallback")]}),
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
+        found: QuerySet[Tenant] = super().get_queryset(request)
+        return found.annotate(live_keys=Count("keys", filter=Q(keys__revoked_at__isnull=True), distinct=True))
+
+    def has_issue_key_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return request.user.has_perm("tenants.add_apikey")
+
+    @display(description="State", ordering="is_active")
+    def state(self, obj: Tenant) -> SafeString:
+        return dress.badge("active", "good") if obj.is_active else dress.badge("suspended", "bad")
+
+    @display(description="Keys")
+    def key_count(self, obj: Tenant) -> int:
+        return int(getattr(obj, "live_keys", 0))
+
+    @display(description="Daily budget", ordering="budget_limit_daily")
+    def daily(self, obj: Tenant) -> str:
+        return dress.usd(obj.budget_limit_daily, none="no limit")
+
+    @display(description="Monthly budget", ordering="budget_limit_monthly")
+    def monthly(self, obj: Tenant) -> str:
+        return dress.usd(obj.budget_limit_monthly, none="no limit")
+
+    @display(description="Markup", ordering="markup_percent")
+    def markup(self, obj: Tenant) -> str:
+        return f"{obj.markup_percent.normalize():f} %"
+
+    @admin.action(description="Suspend the selected tenants", permissions=["change"])
+    def suspend_selected(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
+        self.message_user(request, f"{set_active(request, queryset, active=False)} suspended.")
+
+    @admin.action(description="Resume the selected tenants", permissions=["change"])
+    def resume_selected(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
+        self.message_user(request, f"{set_active(request, queryset, active=True)} resumed.")
+
+    @action(description="Issue a key", url_path="issue-key", icon="key", permissions=["issue_key"])
+    def issue_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        tenant: Tenant = self.one(request, object_id)
+        return issue_page(request, tenant=tenant, back=change_url(tenant))
+
+    @action(description="Suspend", url_path="suspend", icon="pause", variant=ActionVariant.DANGER)
+    def suspend(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self.switch(request, object_id, active=False)
+
+    @action(description="Resume", url_path="resume", icon="play_arrow")
+    def resume(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self.switch(request, object_id, active=True)
+
+    def switch(self, request: HttpRequest, object_id: str, *, active: bool) -> HttpResponse:
+        tenant: Tenant = self.one(request, object_id)
+        form = ConfirmForm(request.POST if request.method == "POST" else None)
+        if form.is_valid():
+            changed = set_active(request, Tenant.objects.filter(pk=tenant.pk), active=active)
+            state = "active" if active else "suspended"
+            self.message_user(request, f"{tenant} is {state}." if changed else f"{tenant} was {state} already.")
+            return HttpResponseRedirect(change_url(tenant))
+        verb = "Resume" if active else "Suspend"
+        intro = (
+            "Its keys work again within a second."
+            if active
+            else "Every request with its keys is refused within a second. What is under way is finished and charged."
+        )
+        return form_page(
+            request, form, title=f"{verb} {tenant}", submit=verb, back=change_url(tenant), opts=self.opts, intro=intro
+        )

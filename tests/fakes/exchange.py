@@ -1,0 +1,295 @@
+"""One request and its response: what to answer, how to send it, what to bill."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from . import anthropic_wire, openai_wire
+from .answer import output_cap, prompt_tokens
+from .behaviour import Behaviour, Json
+from .bill import Account, Bill, Tokens
+from .http1 import ClientGoneError, Peer, Reply, Request
+from .sse import Frame, Tape, dump
+
+CHAT, MESSAGES, EMBEDDINGS = "/v1/chat/completions", "/v1/messages", "/v1/embeddings"
+MODELS, COUNT_TOKENS = "/v1/models", "/v1/messages/count_tokens"
+_POSTS = (CHAT, MESSAGES, EMBEDDINGS, COUNT_TOKENS)
+_YIELD_EVERY = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A request as it arrived. body: the parsed JSON, or None; raw: its bytes; at: `time.monotonic()`."""
+
+    ordinal: int
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: Any
+    raw: bytes
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What an exchange needs from the server."""
+
+    bill: Bill
+    take: Callable[[str], Behaviour]
+    models: Callable[[], list[str]]
+    expected_key: Callable[[], str | None]
+
+
+def parsed(raw: bytes) -> Any:
+    """JSON, or None."""
+    try:
+        return json.loads(raw) if raw else None
+    except (ValueError, RecursionError):
+        return None
+
+
+class Exchange:
+    """One request being answered."""
+
+    def __init__(self, desk: Desk, peer: Peer, request: Request, captured: Captured) -> None:
+        self.desk, self.peer, self.request, self.captured = desk, peer, request, captured
+        path = request.path
+        self.anthropic = path.startswith(MESSAGES) or "anthropic-version" in request.headers
+        self.body: Json = captured.body if isinstance(captured.body, dict) else {}
+        listing = path == MODELS or path.startswith(MODELS + "/")
+        self.model = MODELS if listing else str(self.body.get("model") or "")
+        self.behaviour = desk.take(self.model)
+        self.reply = Reply(peer, self.behaviour, keep_alive=request.keep_alive)
+        self.account: Account | None = None
+
+    async def run(self) -> bool:
+        """Answer; True if the connection may go on."""
+        gone = False
+        try:
+            await self._answer()
+            if self.reply.cut:
+                await self.reply.end_cut()
+        except ClientGoneError:
+            gone = True
+        finally:
+            if self.account is not None:
+                self.desk.bill.close(self.account, gone=gone)
+        return self.reply.keep_alive and not gone
+
+    async def _answer(self) -> None:
+        request = self.request
+        refusal = self._refusal()
+        if refusal is not None:
+            await self._plain(*refusal)
+        elif request.path in (CHAT, MESSAGES):
+            await self._completion()
+        elif request.path == EMBEDDINGS:
+            await self._embeddings()
+        elif request.path == COUNT_TOKENS:
+            await self._plain(200, {"input_tokens": prompt_tokens(self.body)})
+        else:
+            await self._plain(200, self._models())
+
+    # What is refused
+
+    def _error(self, status: int, message: str) -> tuple[int, Json]:
+        wire = anthropic_wire if self.anthropic else openai_wire
+        return status, wire.error(status, message)
+
+    def _refusal(self) -> tuple[int, Json | bytes] | None:
+        """Status and body if this request is not accepted."""
+        path, method, behaviour = self.request.path, self.request.method, self.behaviour
+        if self.model == MODELS:
+            if method != "GET":
+                return self._error(405, "Method not allowed.")
+        elif path not in _POSTS:
+            return self._error(404, f"Invalid URL ({method} {path})")
+        elif method != "POST":
+            return self._error(405, "Method not allowed.")
+        expected = behaviour.expected_key or self.desk.expected_key()
+        key = self.key()
+        if expected is not None and key != expected:
+            return 401, anthropic_wire.wrong_key(key) if self.anthropic else openai_wire.wrong_key(key)
+        if behaviour.status != 200:
+            return behaviour.status, self._error_body()
+        if self.model == MODELS:
+            name = path[len(MODELS) + 1 :].replace("%2F", "/")
+            unknown = name and name not in self.desk.models()
+            return self._error(404, f"The model '{name}' does not exist.") if unknown else None
+        return self._bad_input()
+
+    def _bad_input(self) -> tuple[int, Json] | None:
+        """A 400 if the body is not one this endpoint takes."""
+        path = self.request.path
+        if not isinstance(self.captured.body, dict):
+            return self._error(400, "We could not parse the JSON body of your request.")
+        if not isinstance(self.body.get("model"), str):
+            return self._error(400, "you must provide a model parameter")
+        if path == EMBEDDINGS:
+            missing = openai_wire.embedding_inputs(self.body) is None
+            return self._error(400, "'input' is a required property") if missing else None
+        if not isinstance(self.body.get("messages"), list):
+            return self._error(400, "messages: Field required")
+        if path == MESSAGES and output_cap(self.body) is None:
+            return self._error(400, "max_tokens: Field required")
+        return None
+
+    def _error_body(self) -> Json | bytes:
+        scripted, status = self.behaviour.error_body, self.behaviour.status
+        if scripted is None:
+            return self._error(status, f"The fake provider was told to answer {status}.")[1]
+        return scripted.encode() if isinstance(scripted, str) else scripted
+
+    def key(self) -> str:
+        """The key the request carries, or nothing."""
+        headers = self.request.headers
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+
+    # What is accepted
+
+    def _open(self, tokens: Tokens, *, stream: bool) -> Account:
+        headers = self.request.headers
+        named = headers.get("x-request-id") or headers.get("x-client-request-id")
+        self.account = self.desk.bill.open(
+            Account(
+                request_id=named or str(self.captured.ordinal),
+                model=self.model,
+                path=self.request.path,
+                stream=stream,
+                key_last4=self.key()[-4:],
+                planned=tokens,
+                started=time.monotonic(),
+            )
+        )
+        return self.account
+
+    async def _completion(self) -> None:
+        body, behaviour = self.body, self.behaviour
+        stream = body.get("stream") is True
+        created = int(time.time())
+        wire = anthropic_wire if self.anthropic else openai_wire
+        said = wire.answer(body, behaviour, ordinal=self.captured.ordinal, created=created)
+        if stream:
+            frames = wire.stream(said, behaviour, body)
+            nothing = behaviour.empty_stream or not any(one.content or one.tokens for one in frames)
+            failed = nothing and (behaviour.empty_stream or behaviour.in_band_error is not None)
+            account = self._open(Tokens() if failed else said.tokens, stream=True)
+            await self._stream(frames, account, complete=behaviour.in_band_error is None and not failed)
+        elif behaviour.in_band_error is not None:
+            self._open(Tokens(), stream=False)
+            await self._plain(200, wire.in_band(behaviour.in_band_error))
+        else:
+            account = self._open(said.tokens, stream=False)
+            await self._plain(200, wire.plain(said, behaviour), account)
+
+    async def _embeddings(self) -> None:
+        inputs = openai_wire.embedding_inputs(self.body) or []
+        prompt = self.behaviour.prompt_tokens
+        if prompt is None:
+            prompt = openai_wire.embedding_tokens(inputs)
+        account = self._open(Tokens(prompt=prompt), stream=False)
+        await self._plain(200, openai_wire.embeddings(self.body, inputs, self.behaviour, prompt), account)
+
+    def _models(self) -> Json:
+        names, created = self.desk.models(), 1735689600
+        name = self.request.path[len(MODELS) + 1 :].replace("%2F", "/")
+        if self.anthropic:
+            return anthropic_wire.model(name) if name else anthropic_wire.models(names)
+        return openai_wire.model(name, created) if name else openai_wire.models(names, created)
+
+    # How it is sent
+
+    def _headers(self, kind: str) -> dict[str, str]:
+        name = "request-id" if self.anthropic else "x-request-id"
+        headers = {"content-type": kind, name: f"fake-{self.captured.ordinal}"}
+        behaviour = self.behaviour
+        if behaviour.retry_after is not None:
+            headers["retry-after"] = str(behaviour.retry_after)
+        if behaviour.gzip:
+            headers["content-encoding"] = "gzip"
+        return headers | (behaviour.extra_headers or {})
+
+    async def _plain(self, status: int, body: Json | bytes, account: Account | None = None) -> None:
+        """Send a body with its length. The account is written first: who has read the answer can read the bill."""
+        behaviour, reply = self.behaviour, self.reply
+        if isinstance(body, dict):
+            if behaviour.giant_line_bytes:
+                body = body | {"padding": "x" * behaviour.giant_line_bytes}
+            body = dump(body).encode("utf-8", "surrogatepass")
+            if behaviour.bad_json and status == 200:
+                body = body[: len(body) // 2]
+        if behaviour.gzip:
+            body = gzip.compress(body)
+        head = reply.head(status, self._headers("application/json") | {"content-length": str(len(body))})
+        fits = reply.fits(len(head), len(body))
+        if behaviour.headers_first:
+            await reply.send(head)
+            head = b""
+        await self.peer.pause(behaviour.delay_first_s)
+        if account is not None:
+            account.produced = account.planned.completion
+            account.completed = fits == len(body)
+        if not behaviour.split_at:
+            await reply.send(head + body)
+            return
+        await reply.send(head)
+        for payload, _ in _writes([Frame(body)], behaviour):
+            if reply.cut:
+                break
+            await reply.send(payload)
+            await asyncio.sleep(0)
+
+    async def _stream(self, frames: list[Frame], account: Account, *, complete: bool) -> None:
+        """Send frames as chunks; the account always holds what the next write completes."""
+        behaviour, reply, peer = self.behaviour, self.reply, self.peer
+        headers = self._headers("text/event-stream; charset=utf-8") | {"transfer-encoding": "chunked"}
+        head = reply.head(200, headers)
+        if behaviour.headers_first:
+            await reply.send(head)
+            head = b""
+        await peer.pause(behaviour.delay_first_s)
+        tape, done, total = Tape(frames), 0, sum(len(one.data) for one in frames)
+        started = False
+        writes = _writes(frames, behaviour)
+        last = len(writes) - 1
+        for number, (payload, content) in enumerate(writes):
+            if reply.cut:
+                return
+            if content and started:
+                await peer.pause(behaviour.delay_between_s)
+            started = started or content
+            prefix = b"%s%x\r\n" % (head, len(payload))
+            head = b""
+            fits = reply.fits(len(prefix), len(payload))
+            if peer.gone.is_set():
+                raise ClientGoneError
+            done += fits
+            account.produced = tape.at(done)
+            account.completed = complete and done == total
+            ending = b"\r\n0\r\n\r\n" if number == last else b"\r\n"
+            await reply.send(prefix + payload + ending)
+            if behaviour.split_at or number % _YIELD_EVERY == 0:
+                await asyncio.sleep(0)
+        if not writes and not reply.cut:
+            await reply.send(head + b"0\r\n\r\n")
+
+
+def _writes(frames: list[Frame], behaviour: Behaviour) -> list[tuple[bytes, bool]]:
+    """The payloads to write, each with whether it is a piece of content (before which delays apply)."""
+    if not behaviour.split_at:
+        return [(one.data, one.content) for one in frames]
+    whole = b"".join(one.data for one in frames)
+    found, start, number = [], 0, 0
+    while start < len(whole):
+        size = behaviour.split_at[number % len(behaviour.split_at)]
+        found.append((whole[start : start + size], True))
+        start += size
+        number += 1
+    return found

@@ -1,0 +1,42 @@
+"""A pytest plugin that decides the database before Django reads its settings.
+
+`--db=postgres` (the default) runs on a real PostgreSQL, `--db=sqlite` on SQLite. With xdist only the controller runs
+this: the workers inherit its environment, share its server, and get a database each from pytest-django.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.postgres import database_url
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--db`."""
+    parser.addoption(
+        "--db", choices=("postgres", "sqlite"), default="postgres", help="the database to run the tests on"
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]:
+    """Before pytest-django loads the settings: a wrapper runs ahead of every plain hook."""
+    os.environ["TOLLGATE_ENV"] = "test"
+    if not os.environ.get("TOLLGATE_DATA_DIR"):
+        folder = Path(tempfile.mkdtemp(prefix="tollgate-test-"))
+        os.environ["TOLLGATE_DATA_DIR"] = str(folder)  # shared by the workers and by servers that tests start
+        early_config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    if early_config.known_args_namespace.db == "sqlite":
+        os.environ.pop("DATABASE_URL", None)
+    else:
+        os.environ["DATABASE_URL"] = database_url()
+    return (yield)
+
+
+def pytest_report_header() -> str:
+    """Say which database it is: a suite that silently ran on the wrong one proves nothing."""
+    return f"database: {'PostgreSQL' if os.environ.get('DATABASE_URL') else 'SQLite'}"
