@@ -27,7 +27,7 @@ class KeyChange:
 def create(
     *, tenant_id: uuid.UUID, values: Mapping[str, Any], key: KeyChange | None, actor: audit.Actor, now: datetime
 ) -> LLMConfig:
-    """A new config. A key is stored for its primary model's provider and validated at once, by a call that costs nothing.
+    """A new config. A key is kept for its primary model's provider and validated at once, by a call that costs nothing.
 
     Raises Conflict if the name is taken, InvalidValue(param="api_key") for a key that has no provider or cannot be one.
     """
@@ -66,7 +66,7 @@ def delete(*, config: LLMConfig, actor: audit.Actor, now: datetime) -> None:
 
 
 def _write(config: LLMConfig, *, before: Mapping[str, Any], action: str, actor: audit.Actor, now: datetime) -> None:
-    """Save, having made room if it is to be the tenant's default. The tenant's row is locked: there is never a second."""
+    """Save, having made room if it is to be the tenant's default. The tenant's row is locked: no second one."""
     if config.is_tenant_default:
         others = scoping.rows(LLMConfig, tenant_id=config.tenant_id).filter(is_tenant_default=True)
         for other in others.exclude(pk=config.pk):

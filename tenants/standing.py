@@ -18,9 +18,7 @@ def resume(*, tenant: Tenant, actor: audit.Actor, now: datetime, reason: str = "
     return _set_active(tenant=tenant, active=True, actor=actor, now=now, reason=reason)
 
 
-def issue_key(
-    *, tenant: Tenant | None, spec: keys.KeySpec, actor: audit.Actor, now: datetime
-) -> tuple[ApiKey, str]:
+def issue_key(*, tenant: Tenant | None, spec: keys.KeySpec, actor: audit.Actor, now: datetime) -> tuple[ApiKey, str]:
     """A new key and its secret, which is shown this once. Without a tenant it is a staff key of its owner."""
     with transaction.atomic():
         key, secret = keys.issue(tenant=tenant, spec=spec)

@@ -48,7 +48,9 @@ def make_key(tenant: Tenant, name: str = "test", **spec: Any) -> tuple[ApiKey, s
     return keys.issue(tenant=tenant, spec=keys.KeySpec(**{"name": name, "scopes": EVERY_SCOPE} | spec))
 
 
-def make_staff(username: str = "grace", *, superuser: bool = True, permissions: tuple[str, ...] = ()) -> tuple[User, str]:
+def make_staff(
+    username: str = "grace", *, superuser: bool = True, permissions: tuple[str, ...] = ()
+) -> tuple[User, str]:
     """A staff member and the secret of their staff key. `permissions` are like `llm.view_llmprovider`."""
     user = User.objects.create_user(username, is_staff=True, is_superuser=superuser)
     for permission in permissions:
@@ -58,7 +60,9 @@ def make_staff(username: str = "grace", *, superuser: bool = True, permissions: 
     return user, secret
 
 
-def make_provider(slug: str = "openai", base_url: str = UNREACHABLE, dialect: str = "openai", **values: Any) -> LLMProvider:
+def make_provider(
+    slug: str = "openai", base_url: str = UNREACHABLE, dialect: str = "openai", **values: Any
+) -> LLMProvider:
     """A provider; nobody listens at its address unless told."""
     names = {"slug": slug, "name": slug.title(), "display_name": slug.title()}
     features = {"supports_function_calling": True, "supports_vision": True}
@@ -100,7 +104,9 @@ def make_model(
     return model
 
 
-def make_price(model: LLMModel, since: datetime = LONG_AGO, source: str = "staff", **meters: str | None) -> PriceVersion:
+def make_price(
+    model: LLMModel, since: datetime = LONG_AGO, source: str = "staff", **meters: str | None
+) -> PriceVersion:
     """A price in force since a moment: `make_price(model, input="2.50", output="10")`."""
     version = PriceVersion.objects.create(
         model=model,

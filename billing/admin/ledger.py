@@ -91,13 +91,17 @@ class DailyUsageAdmin(ReadOnlyAdmin):
 class AdjustmentAdmin(ReadOnlyAdmin):
     """Signed corrections of what tenants owe, each with its reason."""
 
-    list_display = ["created_at", "tenant", "kind", "amount", "reason", "author"]
-    list_display_links = ["created_at"]
+    list_display = ["when", "tenant", "kind", "amount", "reason", "author"]
+    list_display_links = ["when"]
     list_filter = [TenantFilter, ("kind", ChoicesDropdownFilter), ("billing_day", RangeDateFilter)]
     list_select_related = ["tenant"]
     search_fields = ["reason", "author"]
     ordering = ["-id"]
     actions = None
+
+    @display(description="When (UTC)", ordering="id")
+    def when(self, obj: Adjustment) -> str:
+        return dress.moment(obj.created_at)
 
     @display(description="Amount", ordering="budget_usd")
     def amount(self, obj: Adjustment) -> str:

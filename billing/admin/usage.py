@@ -72,8 +72,8 @@ def with_tenant(queryset: QuerySet[Any]) -> QuerySet[Any]:
 class UsageRecordAdmin(ByRequestId, ReadOnlyAdmin):
     """One row per accepted request, newest first."""
 
-    list_display = ["created_at", "tenant", "asked", "outcome", "tokens", "cost", "took", "flags"]
-    list_display_links = ["created_at"]
+    list_display = ["when", "tenant", "asked", "outcome", "tokens", "cost", "took", "flags"]
+    list_display_links = ["when"]
     list_filter = [
         TenantFilter,
         ("status", ChoicesDropdownFilter),
@@ -89,19 +89,19 @@ class UsageRecordAdmin(ByRequestId, ReadOnlyAdmin):
     actions = None
     readonly_fields = [
         "tenant", "asked", "outcome", "cost_table", "decision_trace", "served_by", "price_version", "speed", "flags",
-        "tokens_in_words", "request_id",
+        "tokens_in_words", "request_id", "when", "held", "was_streamed",
     ]  # fmt: skip
     fieldsets = [
-        (None, {"fields": [("request_id", "created_at"), ("tenant", "key_name", "config_name"), ("outcome", "flags")]}),
-        ("Cost", {"fields": ["cost_table", ("price_version", "held_usd", "billing_day")]}),
+        (None, {"fields": [("request_id", "when"), ("tenant", "key_name", "config_name"), ("outcome", "flags")]}),
+        ("Cost", {"fields": ["cost_table", ("held", "billing_day", "price_version")]}),
         ("Why this model", {"fields": ["decision_trace"]}),
         (
             "What ran",
             {
                 "fields": [
-                    ("served_by", "key_source", "power_level", "task_type"),
-                    "tokens_in_words",
-                    ("speed", "streamed"),
+                    ("served_by", "key_source"),
+                    ("power_level", "task_type"),
+                    ("tokens_in_words", "speed", "was_streamed"),
                     ("error_code", "error_message"),
                 ]
             },
@@ -120,6 +120,18 @@ class UsageRecordAdmin(ByRequestId, ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[UsageRecord]:
         return with_tenant(super().get_queryset(request)).defer("price_lines", "user_agent")
+
+    @display(description="Accepted (UTC)", ordering="id")
+    def when(self, obj: UsageRecord) -> str:
+        return dress.moment(obj.created_at)
+
+    @display(description="Held for it")
+    def held(self, obj: UsageRecord) -> str:
+        return dress.usd(obj.held_usd)
+
+    @display(description="Streamed")
+    def was_streamed(self, obj: UsageRecord) -> str:
+        return "yes" if obj.streamed else "no"
 
     @display(description="Request id")
     def request_id(self, obj: UsageRecord) -> str:

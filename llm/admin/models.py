@@ -169,6 +169,12 @@ class LLMModelAdmin(ModelAdmin):
     def get_inlines(self, request: HttpRequest, obj: Any) -> list[Any]:
         return list(self.inlines) if obj is not None else []
 
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        """Of Deprecate and Restore only the one that changes something."""
+        gone = LLMModel.objects.filter(pk=object_id).values_list("is_deprecated", flat=True).first()
+        idle = "deprecate" if gone else "restore"
+        return [item for item in super().get_actions_detail(request, object_id) if not item.action_name.endswith(idle)]
+
     def save_model(self, request: HttpRequest, obj: LLMModel, form: "ModelForm[Any]", change: bool) -> None:
         super().save_model(request, obj, form, change)
         components = None if change or not isinstance(form, LLMModelForm) else form.first_price()
@@ -202,7 +208,7 @@ class LLMModelAdmin(ModelAdmin):
 
     @display(description="Context", ordering="context_window")
     def context(self, obj: LLMModel) -> SafeString:
-        most = "" if obj.max_output_tokens is None else f"answers up to {obj.max_output_tokens:,}"
+        most = "" if obj.max_output_tokens is None else f"{obj.max_output_tokens:,} out"
         return dress.stack(f"{obj.context_window:,}", most)
 
     @display(description="Active", boolean=True, ordering="is_active")

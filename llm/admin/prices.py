@@ -53,7 +53,7 @@ class PriceInline(ReadOnlyInline):
 
     model = PriceVersion
     verbose_name_plural = "Price history"
-    fields = ["called", "state", "components_in_words", "effective_from", "effective_to", "reason", "who"]
+    fields = ["called", "state", "components_in_words", "begins", "ends", "reason", "who"]
     readonly_fields = fields
     ordering = ["-effective_from", "-number"]
 
@@ -79,6 +79,14 @@ class PriceInline(ReadOnlyInline):
     @display(description="Price")
     def components_in_words(self, obj: PriceVersion) -> SafeString:
         return dress.lines(component_in_words(component) for component in obj.components.all())
+
+    @display(description="From (UTC)")
+    def begins(self, obj: PriceVersion) -> str:
+        return dress.moment(obj.effective_from)
+
+    @display(description="Until")
+    def ends(self, obj: PriceVersion) -> str:
+        return dress.moment(obj.effective_to)
 
     @display(description="Entered by")
     def who(self, obj: PriceVersion) -> SafeString:

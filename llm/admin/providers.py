@@ -67,7 +67,7 @@ class HealthInline(ReadOnlyInline):
     model = ProviderHealthCheck
     verbose_name_plural = "Last probes"
     tab = True
-    fields = ["checked_at", "outcome", "response_time_ms", "status_code", "error"]
+    fields = ["when", "outcome", "response_time_ms", "status_code", "error"]
     readonly_fields = fields
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProviderHealthCheck]:
@@ -75,6 +75,10 @@ class HealthInline(ReadOnlyInline):
         object_id = (request.resolver_match.kwargs if request.resolver_match else {}).get("object_id")
         newest = found.filter(provider_id=object_id).order_by("-id").values("pk")[:CHECKS_SHOWN] if object_id else []
         return found.filter(pk__in=[row["pk"] for row in newest]).select_related("provider").order_by("-id")
+
+    @display(description="When (UTC)")
+    def when(self, obj: ProviderHealthCheck) -> str:
+        return dress.moment(obj.checked_at)
 
     @display(description="Outcome")
     def outcome(self, obj: ProviderHealthCheck) -> SafeString:

@@ -17,18 +17,22 @@ from tenants.admin.base import ReadOnlyAdmin, display
 class RouteRefusalAdmin(ByRequestId, ReadOnlyAdmin):
     """Refused before any provider was called: they cost nothing and are not counted as usage."""
 
-    list_display = ["created_at", "tenant", "model", "status", "message"]
-    list_display_links = ["created_at"]
+    list_display = ["when", "tenant", "model", "status", "message"]
+    list_display_links = ["when"]
     list_filter = [TenantFilter, exactly("code", "code"), ("created_at", RangeDateTimeFilter)]
     search_fields = ["id"]
     search_help_text = "A request id, as in the x-request-id header."
     ordering = ["-id"]
     actions = None
-    fields = [("id", "created_at"), ("tenant", "key_id"), "model", "status", "message", "decision_trace"]
-    readonly_fields = ["tenant", "status", "decision_trace"]
+    fields = [("id", "when"), ("tenant", "key_id"), "model", "status", "message", "decision_trace"]
+    readonly_fields = ["when", "tenant", "status", "decision_trace"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RouteRefusal]:
         return with_tenant(super().get_queryset(request))
+
+    @display(description="Refused (UTC)", ordering="id")
+    def when(self, obj: RouteRefusal) -> str:
+        return dress.moment(obj.created_at)
 
     @display(description="Tenant")
     def tenant(self, obj: RouteRefusal) -> str:

@@ -1,6 +1,7 @@
 """The catalog for staff: providers and their keys, models and their prices, rules, power levels."""
 
 import uuid
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from django.db.models import Count, Q, QuerySet
@@ -41,7 +42,7 @@ class AdminProviderViewSet(StaffView, AuditedMixin, viewsets.ModelViewSet[LLMPro
         platform_keys=Count(
             "credentials", filter=Q(credentials__tenant__isnull=True, credentials__is_active=True), distinct=True
         ),
-    )
+    ).order_by("slug")
     filterset_class = filters.ProviderFilter
     search_fields: ClassVar[Any] = ["slug", "name", "display_name", "description", "base_url"]
     ordering_fields: ClassVar[Any] = [
@@ -55,7 +56,8 @@ class AdminProviderViewSet(StaffView, AuditedMixin, viewsets.ModelViewSet[LLMPro
     ]
 
     def get_object(self) -> LLMProvider:
-        return self.get_queryset().get(pk=references.provider(self.kwargs["provider"]).pk)
+        found: LLMProvider = self.get_queryset().get(pk=references.provider(self.kwargs["provider"]).pk)
+        return found
 
     def perform_create(self, serializer: BaseSerializer[LLMProvider]) -> None:
         super().perform_create(serializer)
@@ -171,7 +173,8 @@ class AdminModelViewSet(StaffView, AuditedMixin, viewsets.ModelViewSet[LLMModel]
     ]
 
     def get_object(self) -> LLMModel:
-        return self.get_queryset().get(pk=references.model(self.kwargs["model"]).pk)
+        found: LLMModel = self.get_queryset().get(pk=references.model(self.kwargs["model"]).pk)
+        return found
 
     def perform_create(self, serializer: BaseSerializer[LLMModel]) -> None:
         price = serializer.first_price()  # type: ignore[attr-defined]
@@ -257,10 +260,9 @@ class RuleViewSet(StaffView, AuditedMixin, viewsets.ModelViewSet[LLMRoutingRule]
     ordering_fields: ClassVar[Any] = ["power_level", "user_tier", "task_type", "priority", "weight", "created_at"]
 
     def get_object(self) -> LLMRoutingRule:
-        try:
+        found: LLMRoutingRule | None = None
+        with suppress(ValueError):
             found = self.get_queryset().filter(pk=uuid.UUID(self.kwargs["rule"])).first()
-        except ValueError:
-            found = None
         if found is None:
             raise scoping.missing(LLMRoutingRule)
         return found
@@ -281,13 +283,12 @@ class PowerLevelViewSet(
     queryset = PowerLevelPolicy.objects.order_by("max_price_per_1m_usd")
 
     def get_object(self) -> PowerLevelPolicy:
-        found = self.get_queryset().filter(pk=self.kwargs["level"]).first() if self._known() else None
+        level = self.kwargs["level"]
+        known = level in PowerLevel.values
+        found: PowerLevelPolicy | None = self.get_queryset().filter(pk=level).first() if known else None
         if found is None:
             raise NotFound(f"There is no such power level. They are: {', '.join(PowerLevel.values)}.")
         return found
-
-    def _known(self) -> bool:
-        return self.kwargs["level"] in PowerLevel.values
 
 
 def _require(request: Request, permission: str) -> None:

@@ -8,8 +8,10 @@ from rest_framework import serializers
 
 from llm.catalog import prices, references
 from llm.models import LLMModel, LLMProvider, PriceVersion
+from llm.models.prices import PER_MILLION
 from tenants.api.fields import Usd, usd
 from tenants.errors import NotFound
+from tenants.scoping import missing
 
 
 class _Reference(serializers.Field[Any, Any, Any, Any]):
@@ -49,7 +51,7 @@ class ModelReference(_Reference):
     def find(self, text: str) -> LLMModel:
         found = references.model(text)
         if self.active_only and not (found.is_active and found.provider.is_active):
-            raise references.missing(LLMModel)
+            raise missing(LLMModel)
         return found
 
     def to_representation(self, value: LLMModel) -> str:
@@ -106,13 +108,13 @@ class ComponentsField(serializers.Field[Any, Any, Any, Any]):
         unknown = sorted(row.keys() - self.names)
         if unknown:
             raise serializers.ValidationError(f"A component has no field {unknown[0]}.")
-        quantity = self._whole(row.get("unit_quantity", prices.PER_MILLION), least=1)
+        quantity = self._whole(row.get("unit_quantity", PER_MILLION), least=1)
         given = [row[name] for name in ("usd_per_1m", "unit_price_usd") if name in row]
         if len(given) != 1 or ("unit_quantity" in row and "usd_per_1m" in row):
             raise serializers.ValidationError("A component has usd_per_1m, or unit_price_usd and unit_quantity.")
         amount = Usd(max_value=prices.MAX_USD_PER_1M).run_validation(given[0])
         return prices.Component(
-            row["meter"], amount * prices.PER_MILLION / quantity, self._whole(row.get("above_tokens", 0), least=0)
+            row["meter"], amount * PER_MILLION / quantity, self._whole(row.get("above_tokens", 0), least=0)
         )
 
     def _whole(self, value: Any, *, least: int) -> int:

@@ -9,7 +9,7 @@ from django.db.models import Q, QuerySet
 from llm.models import LLMModel, LLMProvider, LLMRoutingRule
 
 
-class ProviderFilter(django_filters.FilterSet):
+class ProviderFilter(django_filters.FilterSet):  # type: ignore[misc]  # untyped
     """Providers by their fields; `provider_name` finds the name, the shown name or the slug."""
 
     provider_name = django_filters.CharFilter(method="by_name")
@@ -34,7 +34,7 @@ class ProviderFilter(django_filters.FilterSet):
         return rows.filter(Q(name__iexact=value) | Q(display_name__iexact=value) | Q(slug__iexact=value))
 
 
-class ModelFilter(django_filters.FilterSet):
+class ModelFilter(django_filters.FilterSet):  # type: ignore[misc]  # untyped
     """Models by their fields; `provider` is a slug or UUID, `provider_name` its name."""
 
     provider = django_filters.CharFilter(method="by_provider")
@@ -73,7 +73,7 @@ class ModelFilter(django_filters.FilterSet):
         return rows.filter(context_window__gte=int(value))
 
 
-class RuleFilter(django_filters.FilterSet):
+class RuleFilter(django_filters.FilterSet):  # type: ignore[misc]  # untyped
     """Rules by what they catch and whom they choose."""
 
     provider = django_filters.CharFilter(method="by_provider")

@@ -14,6 +14,7 @@ from tenants.api.fields import Choice, StrictModelSerializer, StrictSerializer, 
 from tenants.api.serializers import StringList
 from tenants.errors import NotFound
 from tenants.models import valid_model_list
+from tenants.scoping import missing
 
 
 class RuleSerializer(StrictModelSerializer):
@@ -100,15 +101,14 @@ class SecretField(serializers.CharField):
     """A provider's key on its way in. It is never read back and never quoted in an error."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"write_only": True, "max_length": 8192, "style": {"input_type": "password"}} | kwargs)
+        kwargs.setdefault("write_only", True)
+        kwargs.setdefault("style", {"input_type": "password"})
+        super().__init__(**kwargs)
 
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, str):
             raise serializers.ValidationError("Not a string.")
         return Secret(data)
-
-    def run_validators(self, value: Any) -> None:
-        """The length is checked where the format is, in `llm.catalog.credentials`."""
 
 
 class NewCredentialSerializer(StrictSerializer):
@@ -198,7 +198,7 @@ def _visible(reference: str, task: str) -> LLMModel:
     except NotFound as error:
         raise serializers.ValidationError(f"The rule for {task}: {error.message}") from error
     if not (found.is_active and found.provider.is_active):
-        raise serializers.ValidationError(f"The rule for {task}: {references.missing(LLMModel).message}")
+        raise serializers.ValidationError(f"The rule for {task}: {missing(LLMModel).message}")
     return found
 
 

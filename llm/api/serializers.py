@@ -273,7 +273,7 @@ class ModelSerializer(AgreementMixin, StrictModelSerializer):
         version = prices.version_at(model)
         for name, meter in _COSTS.items():
             if name in attrs and attrs.pop(name) != (None if version is None else version.base_price(meter)):
-                raise serializers.ValidationError({name: ["Prices are set by POST .../prices, from a date, with a reason."]})
+                raise serializers.ValidationError({name: ["Prices are set by POST .../prices, from a date."]})
         return attrs
 
     def first_price(self) -> prices.PriceChange | None:
@@ -292,7 +292,9 @@ class ModelSerializer(AgreementMixin, StrictModelSerializer):
 class PublicModelSerializer(ModelSerializer):
     """A model as tenants see it: without who priced it, and why."""
 
-    price_version = PublicPriceSerializer(source="price_now", read_only=True, allow_null=True)
+    price_version = PublicPriceSerializer(  # type: ignore[assignment]  # less of the same
+        source="price_now", read_only=True, allow_null=True
+    )
 
     class Meta(ModelSerializer.Meta):
         fields: ClassVar[Any] = _MODEL_PUBLIC

@@ -6,6 +6,7 @@ Model references hold slashes (`provider/model_id`), so what follows one in a UR
 from django.urls import URLPattern, URLResolver, re_path
 
 from llm.api import admin_views, views
+from llm.api.completions import ExplainView, completion_routes
 from llm.api.requests import RequestDetail
 from tenants.api.routes import route
 
@@ -16,8 +17,8 @@ _MODELS = "admin/llm/models"
 _PROVIDER = "admin/llm/providers/<str:provider>"
 
 urlpatterns: list[URLPattern | URLResolver] = [
-    # *route("llm/chat/completions", ...),
-    # *route("llm/routing/explain", ...),
+    *completion_routes(),
+    *route("llm/routing/explain", ExplainView),
     *route("llm/providers", views.ProviderViewSet, {"get": "list"}),
     *route("llm/providers/<str:provider>", views.ProviderViewSet, _READ),
     *route("llm/models", views.ModelViewSet, {"get": "list"}),

@@ -23,8 +23,10 @@ class ProviderViewSet(
 
     scope = ""
     serializer_class = serializers.PublicProviderSerializer
-    queryset = LLMProvider.objects.filter(is_active=True).annotate(
-        model_count=Count("models", filter=Q(models__is_active=True))
+    queryset = (
+        LLMProvider.objects.filter(is_active=True)
+        .annotate(model_count=Count("models", filter=Q(models__is_active=True)))
+        .order_by("slug")
     )
     filterset_class = filters.ProviderFilter
     search_fields: ClassVar[Any] = ["slug", "name", "display_name", "description"]
@@ -123,5 +125,3 @@ class ConfigViewSet(TenantView, viewsets.ModelViewSet[LLMConfig]):
             owner_id=None if owner is None else owner.pk
         )
         return asked
-
-

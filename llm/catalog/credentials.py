@@ -1,4 +1,4 @@
-"""Provider keys: the platform's, stored or from the environment, and tenants' own (BYOK). They go in and never come out."""
+"""Provider keys: the platform's, stored or from the environment, and tenants' own. They go in and never come out."""
 
 import os
 import re
@@ -58,14 +58,16 @@ def add(*, provider: LLMProvider, key: NewKey, actor: audit.Actor, now: datetime
                 credential.save(force_insert=True)
         except IntegrityError as error:
             raise Conflict(
-                f"{provider.display_name} has a key named “{key.name}” already. Choose another name, or replace that one.",
+                f"{provider.display_name} has a key named “{key.name}” already. Choose another, or replace that one.",
                 param="name",
             ) from error
         audit.record(actor=actor, action="create", row=credential, before={}, now=now)
     return credential
 
 
-def replace(*, credential: ProviderCredential, api_key: Secret, actor: audit.Actor, now: datetime) -> ProviderCredential:
+def replace(
+    *, credential: ProviderCredential, api_key: Secret, actor: audit.Actor, now: datetime
+) -> ProviderCredential:
     """Put another key into a credential's place; configs that use it go on with the new one, once it is validated."""
     secret = check_format(provider=credential.provider, api_key=api_key)
     with transaction.atomic():

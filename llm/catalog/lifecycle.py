@@ -14,9 +14,7 @@ from tenants.errors import Conflict, InvalidValue
 _LONGEST_CHAIN = 20
 
 
-def add(
-    *, values: Mapping[str, Any], price: prices.PriceChange | None, actor: audit.Actor, now: datetime
-) -> LLMModel:
+def add(*, values: Mapping[str, Any], price: prices.PriceChange | None, actor: audit.Actor, now: datetime) -> LLMModel:
     """A new model, with its first price if one is given. Names default to the provider's own id of it.
 
     Raises Conflict if its provider has it already, and whatever `prices.set_price` raises.
@@ -93,9 +91,7 @@ def _no_replacement(message: str) -> InvalidValue:
     return InvalidValue(message, param="replacement")
 
 
-def _change(
-    *, model: LLMModel, values: Mapping[str, Any], action: str, actor: audit.Actor, now: datetime
-) -> LLMModel:
+def _change(*, model: LLMModel, values: Mapping[str, Any], action: str, actor: audit.Actor, now: datetime) -> LLMModel:
     with transaction.atomic():
         row = LLMModel.objects.select_for_update(of=("self",)).select_related("provider").get(pk=model.pk)
         before = audit.state(row)

@@ -28,8 +28,8 @@ _PROVIDER_FACTS = (
 )  # fmt: skip
 _MODEL_FACTS = (
     "model_id", "name", "display_name", "description", "kind", "family", "context_window", "max_output_tokens",
-    "supports_streaming", "supports_function_calling", "supports_vision", "supports_json_mode", "is_reasoning", "quirks",
-    "speed_tier", "quality_tier", "size_category", "power_level", "power_level_priority", "min_tier_required",
+    "supports_streaming", "supports_function_calling", "supports_vision", "supports_json_mode", "is_reasoning",
+    "quirks", "speed_tier", "quality_tier", "size_category", "power_level", "power_level_priority", "min_tier_required",
     "is_deprecated", "deprecation_date",
 )  # fmt: skip
 _REPLACEMENT = "replacement_model"
@@ -56,7 +56,7 @@ class LoadReport:
 
 
 def load_catalog(*, now: datetime, catalog: shipped.Catalog | None = None) -> LoadReport:
-    """Bring the database up to the catalog shipped with this code, in one transaction. Raises shipped's CatalogError."""
+    """Bring the database up to the catalog shipped with this code, in one transaction. Raises CatalogError."""
     wanted = shipped.load() if catalog is None else catalog
     with transaction.atomic():
         providers, new_providers, changed_providers = _load_providers(wanted.providers, now)
@@ -113,7 +113,7 @@ def _load_models(
     facts = {one.ref: {name: _json(getattr(one, name)) for name in _MODEL_FACTS} for one in wanted}
     changed = _follow([(rows[ref], fact) for ref, fact in facts.items() if ref in rows], now)
     number = next_number(LLMModel)
-    new = []
+    new: list[LLMModel] = []
     for one in wanted:
         if one.ref not in rows:
             fact = facts[one.ref]
@@ -146,7 +146,7 @@ def _follow(pairs: Iterable[tuple[Row, Facts]], now: datetime) -> int:
     """Update, in each row, the fields that staff left as they were loaded. Returns how many rows changed."""
     changed = 0
     for row, facts in pairs:
-        due = [
+        due: list[str] = [
             name
             for name, fact in facts.items()
             if name in row.shipped and _json(getattr(row, name)) == row.shipped[name] != fact
@@ -155,10 +155,10 @@ def _follow(pairs: Iterable[tuple[Row, Facts]], now: datetime) -> int:
             continue
         before = audit.state(row)
         for name in due:
-            setattr(row, name, row._meta.get_field(name).to_python(facts[name]))
+            setattr(row, name, _python(name, facts[name]))
         row.shipped = row.shipped | {name: facts[name] for name in due}
         row.save(update_fields=[*due, "shipped", "updated_at"])
-        audit.record(actor=ACTOR, action="update", row=row, before=before, now=now, reason="the shipped catalog changed")
+        audit.record(actor=ACTOR, action="update", row=row, before=before, now=now, reason="catalog changed")
         changed += 1
     return changed
 
@@ -222,9 +222,7 @@ def _first_prices(priced: Sequence[tuple[LLMModel, list[prices.Component]]], now
     _audit_new(versions, now)
 
 
-def _load_rules(
-    catalog: shipped.Catalog, models: Mapping[str, LLMModel], new: set[Any], now: datetime
-) -> int:
+def _load_rules(catalog: shipped.Catalog, models: Mapping[str, LLMModel], new: set[Any], now: datetime) -> int:
     """Rules of models that this load created. A rule that staff deleted stays deleted."""
     rules = [
         LLMRoutingRule(
@@ -264,6 +262,11 @@ def _load_power_levels(now: datetime) -> int:
 def _audit_new(rows: Iterable[Any], now: datetime) -> None:
     for row in rows:
         audit.record(actor=ACTOR, action="create", row=row, before={}, now=now, reason="shipped with Tollgate")
+
+
+def _python(name: str, fact: Any) -> Any:
+    """A fact as its field wants it: dates are the one kind that JSON has no word for."""
+    return date.fromisoformat(fact) if name == "deprecation_date" and fact is not None else fact
 
 
 def _json(value: Any) -> Any:

@@ -88,12 +88,12 @@ def flat(*, input_usd: Decimal, output_usd: Decimal | None, cached_usd: Decimal 
 def set_price(*, model: LLMModel, change: PriceChange, actor: audit.Actor, now: datetime) -> PriceVersion:
     """A new version, in force from its date on; the one before it ends there.
 
-    With PRICE_FOUR_EYES=all the version is only stored, as `proposed`. Prices already scheduled for the same moment or a
-    later one would undo or hide the new one without anybody seeing it, so they are refused with
-    `price_change_scheduled`, and cancelled when the change is confirmed.
+    With PRICE_FOUR_EYES=all the version is only stored, as `proposed`. A price already scheduled for the same moment or
+    a later one would end the new one without anybody seeing it: that is refused with `price_change_scheduled`, and the
+    scheduled price is cancelled when the change is confirmed.
 
-    Raises InvalidValue (`effective_from`, `components`), Conflict (`price_change_unconfirmed`: more than five times up or
-    down for any meter; `price_change_scheduled`).
+    Raises InvalidValue (`effective_from`, `components`) and Conflict (`price_change_unconfirmed`: more than five times
+    up or down for any meter; `price_change_scheduled`).
     """
     start = now if change.effective_from is None else change.effective_from
     if start < now:

@@ -90,8 +90,9 @@ def _ask_with_platform_key(provider: LLMProvider) -> tuple[Answer, str]:
 def _ask(provider: LLMProvider, secret: Secret | None) -> Answer:
     if provider.dialect == Dialect.SANDBOX:
         return Answer(status_code=200, response_time_ms=0)
-    adapter = registry.adapter(provider.dialect)
-    if adapter is None:
+    try:
+        adapter = registry.adapter(provider.dialect)
+    except LookupError:
         return Answer(status_code=None, response_time_ms=None, problem=UNSUPPORTED)
     if "{" in provider.base_url:
         return Answer(status_code=None, response_time_ms=None, problem=PLACEHOLDER)

@@ -104,6 +104,7 @@ async def pump(stream: OpenStream, channel: Channel, progress: Progress) -> None
         return
     loop = asyncio.get_running_loop()
     idle_s = settings.UPSTREAM_IDLE_TIMEOUT_S
+    last_moment = loop.time() + settings.UPSTREAM_TOTAL_TIMEOUT_S
     pinger = _Pinger(channel, loop)
     try:
         async with asyncio.timeout(idle_s) as deadline:
@@ -112,9 +113,9 @@ async def pump(stream: OpenStream, channel: Channel, progress: Progress) -> None
                 channel.put(events, _weight(events))
                 pinger.heard_at = loop.time()
                 if channel.full:
-                    deadline.reschedule(None)
+                    deadline.reschedule(last_moment)  # a slow client: the provider may wait
                     await channel.room()
-                deadline.reschedule(loop.time() + idle_s)
+                deadline.reschedule(min(loop.time() + idle_s, last_moment))
                 if events and events[-1].done:
                     progress.finished = True
                     break

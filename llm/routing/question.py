@@ -111,9 +111,30 @@ class Question:
     """
 
     __slots__ = (
-        "asked_cap", "caller", "config", "config_allows", "keys", "key_allows", "notes", "now", "plain", "policy",
-        "price_cap", "rank", "request", "seeded", "settled", "snapshot", "state", "tenant", "today", "touched",
-        "trust_health", "wish",
+        "asked_cap",
+        "caller",
+        "config",
+        "config_allows",
+        "key_allows",
+        "keys",
+        "notes",
+        "now",
+        "own",
+        "plain",
+        "policy",
+        "price_cap",
+        "rank",
+        "request",
+        "seeded",
+        "settled",
+        "slow",
+        "snapshot",
+        "state",
+        "tenant",
+        "today",
+        "touched",
+        "trust_health",
+        "wish",
     )  # fmt: skip
 
     snapshot: Snapshot
@@ -131,6 +152,8 @@ class Question:
         self.touched: frozenset[str] = _touched(snapshot, tenant)
         self.keys: dict[tuple[str, bool], Keys] = {}
         self.seeded: int | None = None
+        self.own: frozenset[str] | None = None
+        self.slow: frozenset[str] | None = None
 
     def ask(self, wish: Wish, state: RoutingState, now: datetime) -> None:
         """Takes in what the names turned out to mean, and the moment."""
@@ -144,7 +167,9 @@ class Question:
             self.config_allows = AllowList.of(self.snapshot, config.allowed_models)
             self.plain = self.plain and config.use_platform_key
             if asked is not None and asked > config.max_tokens:
-                self.notes.append(f"max_tokens was lowered from {asked:,} to {config.max_tokens:,}, the config's limit.")
+                self.notes.append(
+                    f"max_tokens was lowered from {asked:,} to {config.max_tokens:,}, the config's limit."
+                )
                 asked = config.max_tokens
         self.asked_cap: int | None = asked
         self.policy = policy = self.snapshot.policies.get(wish.level)
@@ -177,13 +202,6 @@ class Question:
                 known[key] = None
         price: Decimal | None = known[key]
         return price
-
-    def is_slow(self, model: Model) -> bool:
-        """Its median time to first token is above what the power level promises."""
-        if self.policy is None or not self.state.ttft_ms:
-            return False
-        measured = self.state.ttft_ms.get(model.id)
-        return measured is not None and measured > self.policy.max_latency_ms
 
 
 def _touched(snapshot: Snapshot, tenant: TenantState) -> frozenset[str]:

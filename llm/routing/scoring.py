@@ -35,8 +35,10 @@ def cheapest(prices: Sequence[Decimal]) -> Decimal:
     return min((price for price in prices if price > 0), default=Decimal(0))
 
 
-def score(question: Question, model: Model, price: Decimal, lowest: Decimal) -> tuple[float, dict[str, float]]:
-    """(score, its parts). `price` and `lowest` in USD per million tokens."""
+def score(
+    question: Question, model: Model, price: Decimal, lowest: Decimal, *, slow: bool
+) -> tuple[float, dict[str, float]]:
+    """(score, its parts). `price` and `lowest` in USD per million tokens; `slow`: above what the power level promises."""
     cost = 1.0 if price <= 0 else float(lowest / price)
     measured = question.state.ttft_ms.get(model.id) if question.state.ttft_ms else None
     milliseconds = TYPICAL_MS.get(model.speed_tier, 1_000.0) if measured is None else measured
@@ -45,7 +47,7 @@ def score(question: Question, model: Model, price: Decimal, lowest: Decimal) -> 
     w_cost, w_speed, w_quality = WEIGHTS[question.request.priority or "balanced"]
     parts = {"cost": round(cost, 4), "speed": round(speed, 4), "quality": quality}
     total = w_cost * cost + w_speed * speed + w_quality * quality
-    if question.is_slow(model):
+    if slow:
         parts["latency_penalty"] = -LATENCY_PENALTY
         total -= LATENCY_PENALTY
     return total, parts

@@ -1,12 +1,13 @@
 """The walk over candidates of one plan: who passes the filters, who is rejected and why. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from math import inf
 from typing import cast
 
 from billing.pricing import PriceCard
 from llm.routing import balancing
 from llm.routing.filters import PASSED, first_rejection, has_stopped, output_cap, successor_of
-from llm.routing.index import Groups
+from llm.routing.index import Groups, listing
 from llm.routing.keys import keys_at
 from llm.routing.question import Entry, Keys, Question, salt
 from llm.types import Candidate, Credential, Rejection, Target
@@ -107,22 +108,22 @@ def ordered(question: Question, groups: Groups) -> Iterator[Entry]:
 
 def own_providers(question: Question) -> frozenset[str]:
     """The slugs of providers where the tenant's own keys are used."""
-    if not question.touched:
-        return question.touched
-    providers = question.snapshot.providers
-    return frozenset(
-        slug for slug in question.touched if keys_at(question, providers[slug], requires_byok=False).source == BYOK
-    )
+    if question.own is None:
+        providers = question.snapshot.providers
+        question.own = frozenset(
+            slug for slug in question.touched if keys_at(question, providers[slug], requires_byok=False).source == BYOK
+        )
+    return question.own
 
 
 def slow_models(question: Question) -> frozenset[str]:
     """The references of models whose median time to first token is above what the power level promises."""
-    measured, policy = question.state.ttft_ms, question.policy
-    if policy is None or not measured:
-        return frozenset()
-    promised, models = policy.max_latency_ms, question.snapshot.models
-    late = [identifier for identifier, median in measured.items() if median > promised]
-    return frozenset(models[identifier].reference for identifier in late if identifier in models)
+    if question.slow is None:
+        policy, models = question.policy, question.snapshot.models
+        promised = inf if policy is None else policy.max_latency_ms
+        late = [identifier for identifier, median in question.state.ttft_ms.items() if median > promised]
+        question.slow = frozenset(models[identifier].reference for identifier in late if identifier in models)
+    return question.slow
 
 
 def _regrouped(groups: Groups, own: frozenset[str], slow: frozenset[str]) -> Groups:
@@ -170,14 +171,3 @@ def listed(question: Question, entries: Sequence[Entry]) -> list[Candidate]:
             plain = Candidate(model=plain.model, score=plain.score + 2 * with_own - is_slow, parts=parts)
         candidates.append(plain)
     return candidates
-
-
-def listing(entry: Entry, place: int) -> Candidate:
-    """How an entry of the group at `place` (from 0) looks among the candidates."""
-    parts: dict[str, float] = {"power_level_priority": entry.model.power_level_priority}
-    rule = entry.rule
-    if rule is not None:
-        parts |= {"rule_priority": rule.priority, "weight": rule.weight}
-        if rule.is_fallback:
-            parts["fallback_order"] = rule.fallback_order
-    return Candidate(model=entry.model.reference, score=1 / (1 + place), parts=parts)

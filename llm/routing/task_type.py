@@ -8,7 +8,7 @@ LEAST, or nothing, is `general` with confidence 0.
 from typing import Final
 
 GENERAL: Final = "general"
-HEAD, TAIL = 1_000, 400  # characters looked at: what is asked stands first or last
+HEAD, TAIL = 500, 250  # characters looked at: what is asked stands first or last
 LEAST = 2
 SHORT = 80
 GREETINGS: Final = (" hi", " hello", " hey", " thanks", " thank you", " good morning", " how are you", " bye")

@@ -19,20 +19,24 @@ TONES = {"create": "good", "delete": "bad", "revoke": "bad", "suspend": "bad"}
 class AuditEventAdmin(ReadOnlyAdmin):
     """Nobody can add, edit or delete a line of it, superusers included."""
 
-    list_display = ["at", "what", "object_label", "object_type", "who", "changed", "reason"]
-    list_display_links = ["at"]
+    list_display = ["when", "what", "object_label", "object_type", "who", "changed", "reason"]
+    list_display_links = ["when"]
     list_filter = [("at", RangeDateTimeFilter), "actor_kind"]
     search_fields = ["object_label", "actor_label", "object_id", "reason"]
     search_help_text = "What was changed, who changed it, an id, or a reason."
     ordering = ["-id"]
     fields = [
-        ("at", "what"),
+        ("when", "what"),
         ("object_type", "object_label", "object_id"),
         ("who", "ip", "request_id"),
         "reason",
         "diff",
     ]
-    readonly_fields = ["what", "who", "diff"]
+    readonly_fields = ["when", "what", "who", "diff"]
+
+    @display(description="When (UTC)", ordering="id")
+    def when(self, obj: AuditEvent) -> str:
+        return dress.moment(obj.at)
 
     @display(description="Action")
     def what(self, obj: AuditEvent) -> SafeString:

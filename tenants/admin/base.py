@@ -6,13 +6,15 @@ Django's own log entries are not written: the audit log is the one source of his
 import ipaddress
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import unfold.admin
 import unfold.decorators
+from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
+from django.db import models, transaction
 from django.db.models import Model, Q, QuerySet
 from django.forms import BaseModelFormSet, ModelForm
 from django.http import HttpRequest, HttpResponse
@@ -21,6 +23,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from unfold.paginator import InfinitePaginator
+from unfold.widgets import UnfoldAdminTextareaWidget
 
 from tenants import audit
 from tenants.errors import TollgateError
@@ -28,6 +31,35 @@ from tenants.models import AuditEvent
 
 F = TypeVar("F", bound=Callable[..., Any])
 HISTORY_LENGTH = 200
+# Where the column's name does not read well.
+LABELS = {
+    "is_active": "Active",
+    "is_tenant_default": "Default of the tenant",
+    "is_byok_supported": "Tenants' own keys",
+    "is_fallback": "Fallback",
+    "is_reasoning": "Reasoning model",
+    "base_url": "Base URL",
+    "documentation_url": "Documentation",
+    "pricing_url": "Prices",
+    "status_page_url": "Status page",
+    "env_keys": "Environment variables",
+    "api_key_format": "Key format",
+    "auth_type": "Authentication",
+    "model_id": "Model id",
+    "min_tier_required": "Lowest tier",
+    "supports_json_mode": "Supports JSON",
+    "rate_limit_rpm": "Requests a minute",
+    "rate_limit_tpm": "Tokens a minute",
+    "rate_limit_rpd": "Requests a day",
+    "budget_limit_daily": "Daily budget, USD",
+    "budget_limit_monthly": "Monthly budget, USD",
+    "markup_percent": "Markup, percent",
+    "byok_fee_percent": "Fee for own keys, percent",
+    "max_price_per_1m_usd": "Highest price, USD per 1M",
+    "max_latency_ms": "First token within, ms",
+    "timezone": "Time zone",
+    "requires_byok": "Only with the tenant's own key",
+}
 
 
 def display(**options: Any) -> Callable[[F], F]:
@@ -209,6 +241,13 @@ def changes(event: AuditEvent) -> list[tuple[str, Any, Any]]:
     return [(name, event.before.get(name, ""), event.after.get(name, "")) for name in names]
 
 
+class PlainDecimal(forms.DecimalField):
+    """A decimal without the zeros it is stored with."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return f"{value.normalize():f}" if isinstance(value, Decimal) else value
+
+
 class ModelAdmin(Audited, unfold.admin.ModelAdmin):  # type: ignore[misc]  # unfold has no types
     """The base of every editable list."""
 
@@ -217,6 +256,18 @@ class ModelAdmin(Audited, unfold.admin.ModelAdmin):  # type: ignore[misc]  # unf
     show_full_result_count = False
     warn_unsaved_form = True
     list_fullwidth = True
+    compressed_fields = False
+    formfield_overrides = {
+        models.DecimalField: {"form_class": PlainDecimal},
+        models.JSONField: {"widget": UnfoldAdminTextareaWidget(attrs={"rows": 2})},
+        models.TextField: {"widget": UnfoldAdminTextareaWidget(attrs={"rows": 2})},
+    }
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field is not None and db_field.name in LABELS:
+            field.label = LABELS[db_field.name]
+        return field
 
 
 class ReadOnly:

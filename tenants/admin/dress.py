@@ -1,7 +1,7 @@
 """How values look in the admin: badges, amounts, ages, bars. All through `format_html`, so every string is inert."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -50,11 +50,16 @@ def usd_round(amount: Decimal) -> str:
     return f"{'-' if amount < 0 else ''}${size:,.{places}f}"
 
 
-def ago(moment: datetime | None, now: datetime, *, none: str = "never") -> str:
+def moment(at: datetime | None) -> str:
+    """A moment in UTC, to the second, in an order that sorts."""
+    return NONE if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def ago(at: datetime | None, now: datetime, *, none: str = "never") -> str:
     """How long ago, in its largest unit: `3 min ago`."""
-    if moment is None:
+    if at is None:
         return none
-    seconds = int((now - moment).total_seconds())
+    seconds = int((now - at).total_seconds())
     if seconds < 0:
         return f"in {span(-seconds)}"
     return f"{span(seconds)} ago"

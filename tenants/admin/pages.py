@@ -46,7 +46,9 @@ class PageForm(forms.Form):
             if isinstance(field, forms.MultipleChoiceField):
                 continue
             if isinstance(field, forms.ChoiceField):
-                dressed: forms.Widget = widgets.UnfoldAdminSelect2Widget(choices=field.choices)
+                long = isinstance(field, forms.ModelChoiceField)
+                kind = widgets.UnfoldAdminSelect2Widget if long else widgets.UnfoldAdminSelectWidget
+                dressed: forms.Widget = kind(choices=field.choices)
             elif type(field.widget) in _WIDGETS:
                 dressed = _WIDGETS[type(field.widget)](attrs=field.widget.attrs)
             else:

@@ -1,5 +1,7 @@
 """Tenants and their members. The project's admin adds what other apps know of a tenant: configs and budgets."""
 
+from typing import Any
+
 from django.contrib import admin
 from django.db import transaction
 from django.db.models import Count, Q, QuerySet
@@ -103,6 +105,12 @@ class TenantAdmin(ModelAdmin):
     @action(description="Resume", url_path="resume", icon="play_arrow")
     def resume(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self.switch(request, object_id, active=True)
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        """Of Suspend and Resume only the one that changes something."""
+        active = Tenant.objects.filter(pk=object_id).values_list("is_active", flat=True).first()
+        idle = "resume" if active else "suspend"
+        return [item for item in super().get_actions_detail(request, object_id) if not item.action_name.endswith(idle)]
 
     def switch(self, request: HttpRequest, object_id: str, *, active: bool) -> HttpResponse:
         tenant: Tenant = self.one(request, object_id)

@@ -10,6 +10,7 @@ from django.utils import timezone
 from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.serializers import BaseSerializer
+from rest_framework.views import APIView
 
 from tenants import audit
 from tenants.api.parsing import StrictJSONParser
@@ -37,7 +38,7 @@ def actor_of(request: Request) -> audit.Actor:
     )
 
 
-class TenantView:
+class TenantView(APIView):
     """A view for tenants' keys. It names the scope it asks for; "" asks for none."""
 
     permission_classes = [HasScope]
@@ -46,7 +47,7 @@ class TenantView:
     scope: ClassVar[Any] = None
 
 
-class StaffView:
+class StaffView(APIView):
     """A view for staff keys. `staff_permission` is a Django permission, with `{verb}` where the method decides."""
 
     permission_classes = [IsStaffKey]
@@ -64,6 +65,8 @@ class AuditedMixin(GenericAPIView[Any]):
             audit.record(actor=actor_of(self.request), action="create", row=row, before={}, now=timezone.now())
 
     def perform_update(self, serializer: BaseSerializer[Any]) -> None:
+        if serializer.instance is None:  # an update always has a row; this tells the type checker
+            return
         before = audit.state(serializer.instance)
         with _conflicts(serializer):
             row = serializer.save()

@@ -1,4 +1,4 @@
-"""What serializers of `/api/v1/` are made of: fields that take the right JSON type only, and bodies without unknown keys.
+"""What serializers of `/api/v1/` are made of: fields that take the right JSON type, bodies without unknown keys.
 
 DRF is lenient where a gateway must not be: it takes "yes" for true, 5 for "5", and drops what it does not know.
 """
@@ -59,7 +59,7 @@ class Usd(serializers.DecimalField):
 
     def to_internal_value(self, data: Any) -> Decimal:
         if isinstance(data, bool) or not isinstance(data, (str, int, float)):
-            raise serializers.ValidationError("Not an amount in USD, such as \"2.50\".")
+            raise serializers.ValidationError('Not an amount in USD, such as "2.50".')
         return super().to_internal_value(data)
 
     def to_representation(self, value: Any) -> Any:
@@ -111,7 +111,7 @@ class StrictMixin:
 
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, dict):
-            raise serializers.ValidationError("The body must be a JSON object.")
+            raise serializers.ValidationError({"non_field_errors": ["A JSON object is wanted here."]})
         values = self._unaliased(data)
         fields: Mapping[str, serializers.Field[Any, Any, Any, Any]] = self.fields  # type: ignore[attr-defined]
         problems: dict[str, list[str]] = {}

@@ -53,7 +53,7 @@ class TenantSerializer(StrictModelSerializer):
 class KeySerializer(serializers.ModelSerializer[ApiKey]):
     """A key as it may be read for ever: never the key itself."""
 
-    key = serializers.CharField(source="masked", read_only=True, help_text="Its beginning and its last four characters.")
+    key = serializers.CharField(source="masked", read_only=True, help_text="Its beginning and its end.")
 
     class Meta:
         model = ApiKey

@@ -54,13 +54,15 @@ class TenantViewSet(
     @extend_schema(request=serializers.ReasonSerializer, responses=serializers.TenantSerializer)
     def suspend(self, request: Request, tenant: str) -> Response:
         """Refuse every request of this tenant, within a second."""
-        row = standing.suspend(tenant=self.get_object(), actor=actor_of(request), now=timezone.now(), reason=_reason(request))
+        row, reason = self.get_object(), _reason(request)
+        row = standing.suspend(tenant=row, actor=actor_of(request), now=timezone.now(), reason=reason)
         return Response(self.get_serializer(row).data)
 
     @extend_schema(request=serializers.ReasonSerializer, responses=serializers.TenantSerializer)
     def resume(self, request: Request, tenant: str) -> Response:
         """Answer this tenant's requests again."""
-        row = standing.resume(tenant=self.get_object(), actor=actor_of(request), now=timezone.now(), reason=_reason(request))
+        row, reason = self.get_object(), _reason(request)
+        row = standing.resume(tenant=row, actor=actor_of(request), now=timezone.now(), reason=reason)
         return Response(self.get_serializer(row).data)
 
 
@@ -112,5 +114,3 @@ def _key_id(text: str) -> uuid.UUID:
         return uuid.UUID(text)
     except ValueError as error:
         raise scoping.missing(ApiKey) from error
-
-

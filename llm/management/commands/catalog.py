@@ -1,4 +1,4 @@
-"""`manage.py catalog load` brings the shipped catalog into the database; `catalog check` compares it with public prices."""
+"""`catalog load` brings the shipped catalog into the database; `catalog check` compares it with public prices."""
 
 from argparse import ArgumentParser
 from typing import Any

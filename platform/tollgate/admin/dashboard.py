@@ -53,6 +53,7 @@ def context(request: HttpRequest, found: dict[str, Any]) -> dict[str, Any]:
     # A day further: in the east of UTC it is tomorrow already.
     days = reports.summary(tenant_id=None, start=first, end=today + timedelta(days=1), group_by="day")
     top = reports.top_models(start=today.replace(day=1), end=today + timedelta(days=1), limit=TOP)
+    health = providers(now)
     return {
         **found,
         "figures": figures(days, today),
@@ -60,7 +61,8 @@ def context(request: HttpRequest, found: dict[str, Any]) -> dict[str, Any]:
         "days": [as_text(row) for row in reversed(days) if row["requests"]][:DAYS],
         "top_models": [(as_text(row), usage_url(model_name=row["model"].partition("/")[2])) for row in top],
         "top_tenants": top_tenants(today),
-        "providers": providers(now),
+        "providers": [row for row in health if row["probed"]],
+        "unprobed": sum(not row["probed"] for row in health),
         "near": near_limit(today),
     }
 
@@ -150,6 +152,7 @@ def chart(days: Sequence[dict[str, Any]], today: date) -> str:
         "data": spend,
         "backgroundColor": "var(--color-primary-600)",
         "displayYAxis": True,
+        "maxBarThickness": 18,
         "maxTicksXLimit": 10,
     }
     return json.dumps({"labels": [f"{day:%d %b}" for day in shown], "datasets": [dataset]})
@@ -177,6 +180,7 @@ def providers(now: Any) -> list[dict[str, Any]]:
     return [
         {
             "name": row.display_name,
+            "probed": row.health_status != "unknown",
             "status": row.get_health_status_display(),
             "tone": HEALTH.get(row.health_status, "plain"),
             "age": dress.ago(row.health_checked_at, now, none="never probed"),

@@ -79,8 +79,8 @@ class ClockedScheduleAdmin(BeatClockedAdmin, ModelAdmin):  # type: ignore[misc] 
 class TaskResultAdmin(ReadOnlyAdmin):
     """How each run of a job ended. Kept for a week."""
 
-    list_display = ["date_created", "task_name", "outcome", "took", "worker"]
-    list_display_links = ["date_created"]
+    list_display = ["when", "task_name", "outcome", "took", "worker"]
+    list_display_links = ["when"]
     list_filter = [("status", ChoicesDropdownFilter), ("date_created", RangeDateTimeFilter)]
     search_fields = ["task_name", "task_id"]
     ordering = ["-id"]
@@ -90,6 +90,10 @@ class TaskResultAdmin(ReadOnlyAdmin):
         "result", "traceback",
     ]  # fmt: skip
     readonly_fields = ["outcome"]
+
+    @display(description="Created (UTC)", ordering="date_created")
+    def when(self, obj: TaskResult) -> str:
+        return dress.moment(obj.date_created)
 
     @display(description="Outcome", ordering="status")
     def outcome(self, obj: TaskResult) -> SafeString:

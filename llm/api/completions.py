@@ -1,0 +1,135 @@
+"""`/api/v1/llm/chat/completions` and `/routing/explain`: the same journey and the same plan as the data path, in DRF."""
+
+import time
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+from asgiref.sync import markcoroutinefunction
+from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.urls import URLPattern, path
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+from rest_framework.viewsets import ViewSet
+
+from llm.engine import completion, explain
+from llm.types import ChatRequest
+from llm.wire import chat
+from llm.wire.chat_stream import ChatStream
+from tenants import auth, keys
+from tenants.auth import Caller
+from tenants.errors import InvalidValue
+
+
+class CompletionViewSet(ViewSet):
+    """Chat completions for clients of the management API, streamed and not. Same bill, same errors as `/v1`."""
+
+    scope = "completions"
+
+    @extend_schema(
+        operation_id="chat_completion", request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT, tags=["completions"]
+    )
+    async def create(self, request: Request) -> HttpResponseBase:
+        """A completion, OpenAI-shaped. Streams server-sent events where `stream` is true."""
+        caller: Caller = request.auth
+        parsed = chat.parse(request._request.body, _incoming(request))
+        reply = await completion.open(caller, parsed)
+        headers = {name.decode(): value.decode() for name, value in chat.headers_of(reply)}
+        if reply.channel is None:
+            return HttpResponse(chat.body_of(reply), headers=headers)
+        response = StreamingHttpResponse(_stream(parsed, reply), headers=headers)
+        # A generator that never starts skips its `finally`; closing the response does not.
+        response._resource_closers.append(reply.abandon)
+        return response
+
+    async def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """DRF's dispatch on the event loop: the same steps, the caller read from the cache that was warmed first."""
+        self.args, self.kwargs = args, kwargs
+        wrapped = self.initialize_request(request, *args, **kwargs)
+        self.request, self.headers = wrapped, self.default_response_headers
+        response: HttpResponseBase
+        try:
+            await _warm(request)
+            self.initial(wrapped, *args, **kwargs)
+            method = (request.method or "").lower()
+            handler = getattr(self, method, None) if method in self.http_method_names else None
+            if handler is None:
+                self.http_method_not_allowed(wrapped)
+            assert handler is not None
+            response = await handler(wrapped, *args, **kwargs)
+        except Exception as error:  # DRF's own edge: its handler renders what it knows and raises the rest
+            response = self.handle_exception(error)
+        self.response = self.finalize_response(wrapped, response, *args, **kwargs)
+        return self.response
+
+
+async def _warm(request: Any) -> None:
+    """Load the caller off the loop, so that DRF's synchronous authentication finds it in the cache."""
+    pairs = [(name, request.headers.get(name.decode(), "").encode("latin-1", "replace")) for name in _KEY_HEADERS]
+    secret = auth.secret_of([pair for pair in pairs if pair[1]])
+    if secret is not None and keys.well_formed(secret):
+        await auth.CALLERS.get(secret)
+
+
+_KEY_HEADERS = (b"authorization", b"x-api-key")
+
+
+def _incoming(request: Request) -> chat.Incoming:
+    return chat.Incoming(
+        id=uuid.UUID(request._request.request_id),  # type: ignore[attr-defined]
+        headers={name.lower().encode(): value.encode("latin-1", "replace") for name, value in request.headers.items()},
+        ip=request.META.get("REMOTE_ADDR") or None,
+        received=time.perf_counter(),
+    )
+
+
+async def _stream(request: ChatRequest, reply: completion.Reply) -> AsyncIterator[bytes]:
+    channel = reply.channel
+    assert channel is not None
+    stream = ChatStream(
+        request_id=reply.request_id,
+        model=reply.target.model.model_id,
+        include_usage=chat.wants_usage(request),
+    )
+    try:
+        async for events in channel.batches():
+            data = stream.render(events)
+            if data:
+                yield data
+        assert channel.ending is not None
+        yield stream.finish(channel.ending)
+    finally:
+        reply.abandon()
+
+
+class ExplainView(APIView):
+    """Which model would answer, and why; nothing is sent and nothing is held."""
+
+    scope = "completions"
+
+    @extend_schema(
+        operation_id="routing_explain", request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT, tags=["routing"]
+    )
+    def post(self, request: Request) -> Response:
+        """`{model, power_level, task_type, priority, config, estimated_input_tokens, max_tokens, needs}`."""
+        caller: Caller = request.auth
+        if not isinstance(request.data, dict):
+            raise InvalidValue("The body must be a JSON object.")
+        assert caller.tenant_id is not None
+        found = explain.explain(
+            tenant_id=caller.tenant_id, body=request.data, caller=completion.route_caller(caller)
+        )
+        return Response(found)
+
+
+def completion_routes() -> list[URLPattern]:
+    """The completion view at both spellings, marked as a coroutine: DRF's own wrapper hides that it is one."""
+    routes = []
+    for pattern, documented in (("llm/chat/completions", True), ("llm/chat/completions/", False)):
+        extra = {} if documented else {"schema": None}
+        view: Any = CompletionViewSet.as_view({"post": "create"}, **extra)
+        routes.append(path(pattern, markcoroutinefunction(view)))
+    return routes
