@@ -66,14 +66,15 @@ def snapshot() -> Iterator[None]:
 @contextmanager
 def _deferred() -> Iterator[None]:
     """SQLite: BEGIN DEFERRED. The settings say IMMEDIATE, which would take the write lock. WAL makes it a snapshot."""
-    connection.ensure_connection()
-    usual = connection.transaction_mode
-    connection.transaction_mode = "DEFERRED"
+    sqlite: Any = connection  # which has a `transaction_mode` that other databases have not
+    sqlite.ensure_connection()
+    usual = sqlite.transaction_mode
+    sqlite.transaction_mode = "DEFERRED"
     try:
         with transaction.atomic(durable=True):
             yield
     finally:
-        connection.transaction_mode = usual
+        sqlite.transaction_mode = usual
 
 
 def _spent() -> Iterator[Difference]:

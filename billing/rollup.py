@@ -97,24 +97,26 @@ def _usage(day: date) -> Iterator[dict[str, Any]]:
         **_buckets("latency_ms"),
         **_buckets("ttft_ms"),
     }
-    return (
+    found: Iterator[dict[str, Any]] = (
         UsageRecord.objects.filter(billing_day=day)
         .order_by()
         .values(*DailyUsage.DIMENSIONS)
         .annotate(**sums, **counts)
         .iterator()
     )
+    return found
 
 
 def _adjustments(day: date) -> Iterator[dict[str, Any]]:
     dimensions = [name for name in DailyUsage.DIMENSIONS if name not in NOT_OF_ADJUSTMENTS]
-    return (
+    found: Iterator[dict[str, Any]] = (
         Adjustment.objects.filter(billing_day=day)
         .order_by()
         .values(*dimensions)
         .annotate(**{f"sum_{name}": Sum(name) for name in MONEY})
         .iterator()
     )
+    return found
 
 
 def _buckets(column: str) -> dict[str, Count]:

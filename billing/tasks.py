@@ -9,19 +9,19 @@ from billing import ledger, reconcile, rollup
 log = structlog.get_logger(__name__)
 
 
-@shared_task
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
 def roll_up_daily() -> dict[str, int]:
     """Roll up every day that is not marked yet, the open one included: {ISO day: rows}."""
     return rollup.roll_up(now=timezone.now())
 
 
-@shared_task
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
 def sweep_stale_holds() -> int:
     """Post the holds whose process has died. The number of holds."""
     return ledger.sweep(now=timezone.now())
 
 
-@shared_task
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
 def reconcile_ledger() -> list[str]:
     """Prove that the money adds up; what does not is logged as an error and returned."""
     differences = [str(difference) for difference in reconcile.check(now=timezone.now())]

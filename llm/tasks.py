@@ -7,7 +7,7 @@ from llm.catalog import probes
 from llm.models import LLMProvider
 
 
-@shared_task
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
 def check_all_providers() -> int:
     """Have each active provider probed, by a task of its own: a slow one keeps nobody waiting. Their number."""
     ids = [str(pk) for pk in LLMProvider.objects.filter(is_active=True).values_list("pk", flat=True)]
@@ -16,7 +16,7 @@ def check_all_providers() -> int:
     return len(ids)
 
 
-@shared_task
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
 def check_provider(*, provider_id: str) -> None:
     """Probe one provider, unless it was deleted meanwhile."""
     provider = LLMProvider.objects.filter(pk=provider_id).first()

@@ -352,7 +352,7 @@ class StreamEvent:
     raw: bytes | None = None
     good: bool = False
     usage: Mapping[str, Any] | None = None
-    output_chars: int = 0  # characters of text, reasoning and tool arguments, to estimate tokens when no usage comes
+    output_bytes: int = 0  # UTF-8 of text, reasoning and tool arguments, to estimate tokens when no usage comes
     done: bool = False
 
 

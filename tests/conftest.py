@@ -95,13 +95,17 @@ def fresh_caches() -> Iterator[None]:
 @pytest.fixture
 def gateway(transactional_db: None) -> Iterator[Gateway]:
     """A running server. Rows must be committed before a request can see them, hence transactional_db."""
+    # Imported here: most tests need no data path.
+    from llm.engine import runtime
+
+    runtime.reset()
     running = Gateway()
     running.start()
     try:
         yield running
     finally:
         running.stop()
-        auth.CALLERS.clear()
+        runtime.reset()
 
 
 @pytest.fixture

@@ -45,6 +45,12 @@ CODES = {
 }
 
 
+KNOWN = {
+    "chosen", "reason", "candidates", "rejections", "fallbacks", "attempts", "requested", "config", "power_level",
+    "task_type", "task_confidence", "priority", "notes", "error", "key_source",
+}  # fmt: skip
+
+
 def _objects(value: Any) -> list[Mapping[str, Any]]:
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, Sequence) else []
 
@@ -62,12 +68,15 @@ def decision(trace: Any, attempts: Any = ()) -> SafeString:
     if not isinstance(trace, Mapping) or not trace:
         return dress.muted("No decision is recorded.")
     chosen = trace.get("chosen")
-    known = {"chosen", "reason", "candidates", "rejections", "fallbacks", "attempts"}
+    error = trace.get("error")
     return render_to_string(
         "billing/admin/decision.html",
         {
             "chosen": _name(chosen) if chosen else "",
-            "chosen_facts": _facts(chosen) if isinstance(chosen, Mapping) else [],
+            "chosen_facts": _facts({**trace, **(chosen if isinstance(chosen, Mapping) else {})}),
+            "asked": _asked(trace),
+            "error": error if isinstance(error, Mapping) else None,
+            "notes": [dress.short(note) for note in trace.get("notes") or ()],
             "reason": trace.get("reason", ""),
             "candidates": [_candidate(item) for item in _objects(trace.get("candidates"))],
             "rejections": [
@@ -76,9 +85,20 @@ def decision(trace: Any, attempts: Any = ()) -> SafeString:
             ],
             "fallbacks": [_name(item) for item in trace.get("fallbacks") or () if item],
             "attempts": [_attempt(item) for item in _objects(attempts or trace.get("attempts"))],
-            "more": [(key, dress.short(value)) for key, value in trace.items() if key not in known and value],
+            "more": [(key, dress.short(value)) for key, value in trace.items() if key not in KNOWN and value],
         },
     )
+
+
+def _asked(trace: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was asked for, as far as it is known."""
+    labels = {"requested": "model", "config": "config", "power_level": "power level", "priority": "priority"}
+    asked = [(label, dress.short(trace[key])) for key, label in labels.items() if trace.get(key)]
+    if trace.get("task_type"):
+        sure = trace.get("task_confidence")
+        certain = f" ({sure:.0%} sure)" if isinstance(sure, int | float) and 0 <= sure < 1 else ""
+        asked.append(("task", f"{trace['task_type']}{certain}"))
+    return asked
 
 
 def _facts(chosen: Mapping[str, Any]) -> list[tuple[str, str]]:

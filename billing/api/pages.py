@@ -4,7 +4,6 @@ from base64 import b64decode
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
 from rest_framework.exceptions import NotFound
 from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
@@ -29,7 +28,7 @@ class NewestFirst(CursorPagination):
             raise InvalidValue("page_size is a whole number from 1 to 1000.", param="page_size")
         return min(int(text), self.max_page_size)
 
-    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: Any = None) -> list[Any] | None:
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any] | None:
         try:
             return super().paginate_queryset(queryset, request, view)
         except ValidationError as error:  # a cursor whose position is no id

@@ -177,7 +177,8 @@ class Measures(serializers.Serializer[Any]):
     avg_cost_usd = Usd()
     avg_latency_ms = serializers.IntegerField()
     byok_requests = serializers.IntegerField()
-    errors = serializers.IntegerField(help_text="Requests answered with status 400 or above.")
+    # DRF takes fields out of the class, so the property of that name stays what it is.
+    errors = serializers.IntegerField(help_text="Answered with status 400 or above.")  # type: ignore[assignment]
 
 
 @extend_schema_field({"type": "string", "format": "uuid", "nullable": True})

@@ -18,8 +18,9 @@ from billing.api import serializers
 from billing.api.pages import NewestFirst
 from billing.models import UsageRecord
 from tenants import scoping
+from tenants.api.audited import caller_of
 from tenants.auth import IsStaffKey
-from tenants.errors import InvalidValue
+from tenants.errors import InvalidValue, PermissionDenied
 from tenants.models import ApiKey, Tenant
 
 SPAN = timedelta(days=29)  # what a summary shows if nobody says: 30 days, today included
@@ -32,6 +33,14 @@ def asked(query: type[Serializer[Any]], request: Request) -> dict[str, Any]:
     given = query(data=request.query_params.dict())
     given.is_valid(raise_exception=True)
     return dict(given.validated_data)
+
+
+def own_tenant(request: Request) -> uuid.UUID:
+    """The tenant of the key that asks. `HasScope` has let in no other kind of key."""
+    tenant_id = caller_of(request).tenant_id
+    if tenant_id is None:
+        raise PermissionDenied("This is a staff key. Use a tenant's key here.")
+    return tenant_id
 
 
 def tenant_id_of(reference: str | None) -> uuid.UUID | None:
@@ -77,7 +86,7 @@ class UsageList(generics.ListAPIView[UsageRecord]):
     """The tenant's requests, newest first."""
 
     scope = "usage:read"
-    serializer_class: ClassVar[Any] = serializers.UsageRow
+    serializer_class: Any = serializers.UsageRow
     query: ClassVar[type[Serializer[Any]]] = serializers.UsageQuery
     pagination_class = NewestFirst
     filter_backends = ()
@@ -93,8 +102,7 @@ class UsageList(generics.ListAPIView[UsageRecord]):
         return rows.defer("decision", "attempts")  # only the request itself shows these
 
     def tenant_id(self, _given: dict[str, Any]) -> uuid.UUID | None:
-        tenant_id: uuid.UUID = self.request.auth.tenant_id
-        return tenant_id
+        return own_tenant(self.request)
 
 
 class AdminUsageList(UsageList):
@@ -115,14 +123,15 @@ class AdminUsageList(UsageList):
     def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
         rows = args[0] if args and isinstance(args[0], list) else []
         tenants = Tenant.objects.filter(pk__in={row.tenant_id for row in rows}).values_list("pk", "slug")
-        return self.serializer_class(*args, **kwargs, context={**self.get_serializer_context(), "slugs": dict(tenants)})
+        kwargs["context"] = {**self.get_serializer_context(), "slugs": dict(tenants)}
+        return self.serializer_class(*args, **kwargs)
 
 
 class UsageSummary(generics.GenericAPIView[Any]):
     """What the tenant used and what it cost, summed over a span of billing days."""
 
     scope = "usage:read"
-    serializer_class: ClassVar[Any] = serializers.Summary
+    serializer_class: Any = serializers.Summary
     filter_backends = ()
     queryset = UsageRecord.objects.none()
     page_size = 1000
@@ -130,14 +139,14 @@ class UsageSummary(generics.GenericAPIView[Any]):
     @extend_schema(operation_id="usage_summary", parameters=[serializers.SummaryQuery], responses=serializers.Summary)
     def get(self, request: Request) -> Response:
         given = asked(serializers.SummaryQuery, request)
-        today = windows.billing_day(timezone.now(), request.auth.timezone)
-        return self.answer(given, tenant_id=request.auth.tenant_id, span=span_of(given, today=today))
+        today = windows.billing_day(timezone.now(), caller_of(request).timezone)
+        return self.answer(given, tenant_id=own_tenant(request), span=span_of(given, today=today))
 
     def answer(self, given: dict[str, Any], *, tenant_id: uuid.UUID | None, span: tuple[date, date]) -> Response:
         start, end = span
         rows, total = reports.summary_and_total(tenant_id=tenant_id, start=start, end=end, group_by=given["group_by"])
         self.paginator.page_size = self.page_size  # type: ignore[union-attr]  # a report is wanted whole if it can be
-        page = self.paginate_queryset(rows)  # type: ignore[arg-type]  # DRF's pages take any sequence
+        page = self.paginate_queryset(rows)
         response = self.get_paginated_response(serializers.SummaryRow(page, many=True).data)
         response.data |= {
             "from": start.isoformat(),
@@ -191,8 +200,8 @@ class WhoAmI(APIView):
 
     @extend_schema(operation_id="me", responses=serializers.Me)
     def get(self, request: Request) -> Response:
-        key = scoping.one(ApiKey, tenant_id=request.auth.tenant_id, pk=request.auth.key_id)
-        tenant = Tenant.objects.get(pk=request.auth.tenant_id)
+        key = scoping.one(ApiKey, tenant_id=own_tenant(request), pk=caller_of(request).key_id)
+        tenant = Tenant.objects.get(pk=own_tenant(request))
         scopes = [
             reports.Limited(kind=kind, id=row.pk, daily=row.budget_limit_daily, monthly=row.budget_limit_monthly)
             for kind, row in (("key", key), ("tenant", tenant))

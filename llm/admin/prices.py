@@ -189,11 +189,11 @@ def scaled(version: PriceVersion, percent: Decimal) -> list[prices.Component]:
 
 
 def change_all(request: HttpRequest, models: QuerySet[LLMModel], form: PercentForm, now: datetime) -> tuple[int, int]:
-    """All or none: (models changed, models without a price). Raises what `prices.set_price` raises."""
+    """All or none, for models that came `prices.with_prices`: (models changed, models without a price). Raises what `prices.set_price` raises."""
     values = form.cleaned_data
     changed = unpriced = 0
     with transaction.atomic():
-        for model in prices.with_prices(models):
+        for model in models:
             version = prices.version_at(model, values["effective_from"] or now)
             if version is None:
                 unpriced += 1

@@ -17,6 +17,7 @@ from billing.admin.trace import decision
 from llm.admin import reach
 from llm.catalog import prices
 from llm.choices import PowerLevel, Priority, TaskType
+from llm.engine.explain import explain
 from llm.models import LLMModel, LLMRoutingRule, PowerLevelPolicy, ProviderCredential
 from tenants.admin import dress
 from tenants.admin.base import ModelAdmin, action, audited, display, switched
@@ -165,10 +166,8 @@ class LLMRoutingRuleAdmin(ModelAdmin):
         form = SimulatorForm(request.GET if "tenant" in request.GET else None)
         outcome: SafeString | None = None
         if form.is_valid():
-            from llm.engine import explain  # written beside this page; a plain import once it is there
-
             try:
-                answer = explain.explain(tenant_id=form.cleaned_data["tenant"].pk, body=form.body())
+                answer = explain(tenant_id=form.cleaned_data["tenant"].pk, body=form.body())
                 outcome = decision(answer)
             except TollgateError as error:
                 form.add_error(None, error.message)

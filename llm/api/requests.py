@@ -10,6 +10,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from billing.api import serializers
+from billing.api.views import own_tenant
 from billing.models import UsageRecord
 from llm.models import RouteRefusal
 from tenants import scoping
@@ -60,6 +61,6 @@ class RequestDetail(APIView):
         responses=serializers.Request,
     )
     def get(self, request: Request, request_id: str) -> Response:
-        found = find(tenant_id=request.auth.tenant_id, request_id=request_id)
+        found = find(tenant_id=own_tenant(request), request_id=request_id)
         data: dict[str, Any] = serializers.Request(found).data
         return Response(data)

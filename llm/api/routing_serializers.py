@@ -110,6 +110,9 @@ class SecretField(serializers.CharField):
             raise serializers.ValidationError("Not a string.")
         return Secret(data)
 
+    def run_validators(self, value: Any) -> None:
+        """None of a text's: a secret is no text. `llm.catalog.credentials` checks its length and format."""
+
 
 class NewCredentialSerializer(StrictSerializer):
     """A platform key to store."""

@@ -189,7 +189,7 @@ async def _events(answer: Answer, call: Call) -> AsyncIterator[list[StreamEvent]
 
 def _note(progress: Progress, events: list[StreamEvent]) -> None:
     for event in events:
-        progress.produced_bytes += event.output_chars
+        progress.produced_bytes += event.output_bytes
         if event.usage is not None:
             progress.usage = event.usage
         if event.good and progress.first_at is None:

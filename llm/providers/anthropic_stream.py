@@ -147,7 +147,7 @@ class MessageReader:
         if not isinstance(text, str):
             raise UpstreamInvalid("The provider sent tool arguments that are no text.")
         found = self._event({"tool_calls": [{"index": tool.index, "function": {"arguments": text}}]})
-        found.output_chars = utf8_length(text)
+        found.output_bytes = utf8_length(text)
         return [found]
 
     def _text(self, name: str, text: Any) -> list[StreamEvent]:
@@ -157,7 +157,7 @@ class MessageReader:
             raise UpstreamInvalid("The provider sent a delta whose text is no text.")
         return [
             StreamEvent(
-                chunk=self._chunks.chunk({name: text}), good=True, usage=self._usage, output_chars=utf8_length(text)
+                chunk=self._chunks.chunk({name: text}), good=True, usage=self._usage, output_bytes=utf8_length(text)
             )
         ]
 

@@ -76,7 +76,7 @@ class ChatReader:
             if len(delta) == 1 and type(content) is str:  # nothing but text: nearly every event
                 if content:
                     event.good = True
-                    event.output_chars += len(content) if content.isascii() else utf8_length(content)
+                    event.output_bytes += len(content) if content.isascii() else utf8_length(content)
             elif delta and not self._delta(delta, index, event):
                 same = False
         elif delta is not None:
@@ -97,7 +97,7 @@ class ChatReader:
             text = delta.get(key)
             if isinstance(text, str) and text:
                 event.good = True
-                event.output_chars += utf8_length(text)
+                event.output_bytes += utf8_length(text)
         calls = delta.get("tool_calls")
         if calls:
             if not isinstance(calls, list):
@@ -110,11 +110,11 @@ class ChatReader:
                 same = known.settle(call) and same
                 same = _arguments_as_text(call) and same
                 arguments = (call.get("function") or {}).get("arguments")
-                event.output_chars += utf8_length(arguments) if isinstance(arguments, str) else 0
+                event.output_bytes += utf8_length(arguments) if isinstance(arguments, str) else 0
         called = delta.get("function_call")
         if isinstance(called, dict) and called:
             event.good = True
-            event.output_chars += utf8_length(str(called.get("arguments") or ""))
+            event.output_bytes += utf8_length(str(called.get("arguments") or ""))
         if delta.get("audio"):
             event.good = True
         return same

@@ -96,7 +96,7 @@ def stream(call: Call) -> list[StreamEvent]:
 
 
 def _event(chunks: Chunks, delta: dict[str, Any], index: int, *, said: str = "") -> StreamEvent:
-    return StreamEvent(chunk=chunks.chunk(delta, index=index), good=bool(said), output_chars=utf8_length(said))
+    return StreamEvent(chunk=chunks.chunk(delta, index=index), good=bool(said), output_bytes=utf8_length(said))
 
 
 def _tool_call(call: Call, answer: _Answer, index: int) -> dict[str, Any]:

@@ -36,14 +36,14 @@ class SseDecoder:
         payloads: list[bytes] = []
         if self._lines:
             data = self._finish(data, payloads)
-        elif data[:6] == b"data: " and data.find(b"\n") == len(data) - 2 <= self._cap and data[-1:] == b"\n":
+        elif data[:6] == b"data: " and 6 < data.find(b"\n") == len(data) - 2 <= self._cap and data[-1:] == b"\n":
             return [data[6:-2]]  # one event a read: how most streams arrive
         blocks = data.split(b"\n\n")
         tail = blocks.pop()
         for block in blocks:
             if len(block) > self._cap:
                 raise self._too_large()
-            if block[:6] == b"data: " and b"\n" not in block:
+            if block[:6] == b"data: " and b"\n" not in block and len(block) > 6:
                 payloads.append(block[6:])
             else:
                 payload = _payload(block.split(b"\n"))
@@ -116,4 +116,6 @@ def _payload(lines: list[bytes]) -> bytes:
         line = raw.removeprefix(_BOM)
         if line.startswith(b"data:"):
             found.append(line[6:] if line.startswith(b"data: ") else line[5:])
+        elif line == b"data":
+            found.append(b"")
     return b"\n".join(found)

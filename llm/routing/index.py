@@ -76,13 +76,13 @@ def entry_of(snapshot: Snapshot, model: Model) -> Entry:
     """A model as a candidate of its own."""
     found: Entry | None = snapshot.derived.get(model.reference)
     if found is None:
-        found = snapshot.derived[model.reference] = Entry(model, salt=salt(model.id))
+        found = snapshot.derived[model.reference] = Entry(model, salt=salt(model.id.bytes))
         found.listed = listing(found, 0)
     return found
 
 
 def _entry(rule: Rule, model: Model) -> tuple[Rule, Entry]:
-    return rule, Entry(model, rule, rule.weight, salt(model.id))
+    return rule, Entry(model, rule, rule.weight, salt(model.id.bytes))
 
 
 def _grouped(ranked: list[tuple[tuple[int, ...], Entry]], start: int = 0) -> Groups:
@@ -120,5 +120,5 @@ def _all(snapshot: Snapshot, kind: str, *, sandbox: bool) -> tuple[Entry, ...]:
 def named_groups(models: Iterable[Model], name: str) -> Groups:
     """Those who serve a bare name: an exact model_id before its family, then by power_level_priority."""
     return _grouped(
-        [((one.model_id != name, one.power_level_priority), Entry(one, salt=salt(one.id))) for one in models]
+        [((one.model_id != name, one.power_level_priority), Entry(one, salt=salt(one.id.bytes))) for one in models]
     )

@@ -1,6 +1,5 @@
 """One request with all that filters and ranking ask about it, worked out once per plan. Pure."""
 
-import uuid
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -221,8 +220,9 @@ def _settled(snapshot: Snapshot, caller: RouteCaller, today: date) -> dict[str, 
     return known[1]
 
 
-def salt(identifier: uuid.UUID) -> int:
-    return identifier.int & MASK64
+def salt(identifier: bytes) -> int:
+    """64 even bits that scatter an item among its equals."""
+    return int.from_bytes(blake2b(identifier, digest_size=8).digest(), "big")
 
 
 def caches_cheaply(model: Model) -> bool:

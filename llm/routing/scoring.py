@@ -38,7 +38,7 @@ def cheapest(prices: Sequence[Decimal]) -> Decimal:
 def score(
     question: Question, model: Model, price: Decimal, lowest: Decimal, *, slow: bool
 ) -> tuple[float, dict[str, float]]:
-    """(score, its parts). `price` and `lowest` in USD per million tokens; `slow`: above what the power level promises."""
+    """(score, its parts). `price` and `lowest` in USD per million tokens; `slow` brings the penalty."""
     cost = 1.0 if price <= 0 else float(lowest / price)
     measured = question.state.ttft_ms.get(model.id) if question.state.ttft_ms else None
     milliseconds = TYPICAL_MS.get(model.speed_tier, 1_000.0) if measured is None else measured

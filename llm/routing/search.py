@@ -69,7 +69,7 @@ class Search:
                 return None
             visited.add(successor.reference)
             model = successor
-        passed = Entry(model, entry.rule, entry.weight, salt(model.id), replaces=entry.model.reference)
+        passed = Entry(model, entry.rule, entry.weight, salt(model.id.bytes), replaces=entry.model.reference)
         rejection = first_rejection(self.question, passed)
         if rejection is None:
             return passed

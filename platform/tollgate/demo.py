@@ -45,10 +45,7 @@ def bootstrap(*, new_keys: bool, now: datetime) -> dict[str, str]:
     always makes new ones and leaves the old ones working. Two calls at once take turns.
     """
     with _turn(settings.TOLLGATE_DATA_DIR / ".bootstrap.lock"):
-        call_command("migrate", interactive=False, verbosity=0, stdout=sys.stderr, stderr=sys.stderr)
-        report = load_catalog(now=now)
-        log.info("catalog_loaded", **{name.replace(" ", "_"): number for name, number in report.counts.items()})
-        ensure_schedules()
+        prepare(now=now)
         staff, password = _staff_user()
         tenant = _demo_tenant(now)
         pair = _keys(staff=staff, tenant=tenant, new_keys=new_keys, now=now)
@@ -60,6 +57,14 @@ def bootstrap(*, new_keys: bool, now: datetime) -> dict[str, str]:
         "tenant_slug": tenant.slug,
     }
     return answer if password is None else {**answer, "staff_password": password}
+
+
+def prepare(*, now: datetime) -> None:
+    """Migrate, load the catalog, ensure the schedules: what every installation needs, without anything of the demo."""
+    call_command("migrate", interactive=False, verbosity=0, stdout=sys.stderr, stderr=sys.stderr)
+    report = load_catalog(now=now)
+    log.info("catalog_loaded", **{name.replace(" ", "_"): number for name, number in report.counts.items()})
+    ensure_schedules()
 
 
 def _staff_user() -> tuple[Any, str | None]:

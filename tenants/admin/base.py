@@ -171,6 +171,9 @@ class Audited:
                 self.delete_model(request, row)
 
     def record(self, request: HttpRequest, row: Model, verb: str, before: dict[str, Any]) -> None:
+        if verb != "delete":
+            # As it is stored: what a form leaves in memory may be spelt otherwise, such as 0 for 0.0000.
+            row = type(row)._default_manager.get(pk=row.pk)
         audit.record(
             actor=actor_of(request),
             action=verb,
@@ -259,6 +262,7 @@ class ModelAdmin(Audited, unfold.admin.ModelAdmin):  # type: ignore[misc]  # unf
     compressed_fields = False
     formfield_overrides = {
         models.DecimalField: {"form_class": PlainDecimal},
+        models.URLField: {"assume_scheme": "https"},
         models.JSONField: {"widget": UnfoldAdminTextareaWidget(attrs={"rows": 2})},
         models.TextField: {"widget": UnfoldAdminTextareaWidget(attrs={"rows": 2})},
     }

@@ -111,7 +111,7 @@ def issue_page(request: HttpRequest, *, tenant: Tenant | None, back: str) -> Htt
             with transaction.atomic():
                 spec = form.spec()
                 if tenant is None:
-                    spec = keys.KeySpec(name=spec.name, owner_id=request.user.pk, expires_at=spec.expires_at, scopes=[])
+                    spec = keys.KeySpec(name=spec.name, owner_id=request.user.pk, expires_at=spec.expires_at)
                 key, secret = keys.issue(tenant=tenant, spec=spec)
                 audit.record(actor=actor_of(request), action="issue", row=key, before={}, now=timezone.now())
         except ValidationError as error:

@@ -65,17 +65,17 @@ def test_up_to_five_times_needs_no_confirmation(model: LLMModel, factor: str) ->
     assert at(model, NOW) == 2
 
 
-@pytest.mark.parametrize(("input", "output"), [("12.51", "10"), ("2.5", "1.99"), ("0", "10"), ("2.5", "50.0000000001")])
+@pytest.mark.parametrize(
+    ("dollars_in", "dollars_out"), [("12.51", "10"), ("2.5", "1.99"), ("0", "10"), ("2.5", "50.0000000001")]
+)
 def test_more_than_five_times_up_or_down_is_refused_until_confirmed(
-    model: LLMModel,
-    input: str,
-    output: str,  # noqa: A002  # the meter
+    model: LLMModel, dollars_in: str, dollars_out: str
 ) -> None:
     with pytest.raises(Conflict) as refused:
-        set_price(model, change(input, output))
+        set_price(model, change(dollars_in, dollars_out))
     assert (refused.value.code, numbers(model)) == ("price_change_unconfirmed", [(1, "active")])
     assert AuditEvent.objects.count() == 0
-    set_price(model, change(input, output, confirm=True))
+    set_price(model, change(dollars_in, dollars_out, confirm=True))
     assert at(model, NOW) == 2
 
 

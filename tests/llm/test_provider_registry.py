@@ -54,9 +54,7 @@ def a_call(
         is_reasoning=is_reasoning,
         quirks=quirks or {},
     )
-    card = PriceCard(
-        version_id=uuid.uuid4(), number=1, effective_from=datetime.now(UTC), effective_to=None, tiers=()
-    )
+    card = PriceCard(version_id=uuid.uuid4(), number=1, effective_from=datetime.now(UTC), effective_to=None, tiers=())
     target = Target(model=model, credential=credential, key_source=key_source, output_cap=cap, card=card)
     return Call(
         target=target,

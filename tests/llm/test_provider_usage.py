@@ -66,9 +66,7 @@ def test_openai_reasoning_is_never_counted_twice() -> None:
         "total_tokens": 40,
         "completion_tokens_details": {"reasoning_tokens": 20},
     }
-    assert from_openai(raw, context_window=WINDOW) == Usage(
-        prompt_tokens=10, completion_tokens=30, reasoning_tokens=20
-    )
+    assert from_openai(raw, context_window=WINDOW) == Usage(prompt_tokens=10, completion_tokens=30, reasoning_tokens=20)
 
 
 def test_a_zero_is_a_zero_and_a_missing_completion_follows_from_the_total() -> None:

@@ -1,0 +1,87 @@
+"""Rows the admin shows but never writes, with hostile strings where tenants and providers supply them."""
+
+import uuid
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from billing.models import Adjustment, BudgetWindow, DailyUsage, Hold, UsageRecord
+from llm.models import LLMModel, RouteRefusal
+from tenants.ids import uuid7
+from tenants.models import Tenant
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+HOSTILE = "<script>alert('tollgate')</script>"
+
+
+def trace(model: str = "openai/gpt-4o") -> dict[str, Any]:
+    return {
+        "requested": HOSTILE,
+        "chosen": model,
+        "key_source": "platform",
+        "reason": "the first rule of balanced",
+        "power_level": "balanced",
+        "task_type": "code",
+        "task_confidence": 0.8,
+        "candidates": [{"model": model, "score": 0.91, "parts": {"priority": 100, HOSTILE: HOSTILE}}],
+        "rejections": [{"model": "xai/grok-4", "code": "provider_down", "detail": HOSTILE}],
+        "fallbacks": ["anthropic/claude-sonnet-4"],
+        "notes": [HOSTILE],
+    }
+
+
+def usage(tenant: Tenant, model: LLMModel | None = None, **values: Any) -> UsageRecord:
+    """A request of 1,000 input and 200 output tokens at $2.50 and $10: $0.0045."""
+    lines = [
+        {"meter": "input", "priced_as": "input", "quantity": 1000, "unit_price_usd": "2.5", "amount_usd": "0.0025",
+         "unit_quantity": 1_000_000},
+        {"meter": "output", "priced_as": "output", "quantity": 200, "unit_price_usd": "10", "amount_usd": "0.002",
+         "unit_quantity": 1_000_000},
+    ]  # fmt: skip
+    fields: dict[str, Any] = {
+        "id": uuid7(), "tenant_id": tenant.pk, "key_id": uuid.uuid4(), "key_name": HOSTILE, "provider_slug": "openai",
+        "model_name": "gpt-4o", "power_level": "balanced", "prompt_tokens": 1000, "completion_tokens": 200,
+        "total_tokens": 1200, "price_lines": lines, "cost_input_usd": Decimal("0.0025"),
+        "cost_output_usd": Decimal("0.002"), "cost_total_usd": Decimal("0.0045"), "billed_usd": Decimal("0.00495"),
+        "budget_usd": Decimal("0.00495"), "latency_ms": 812, "ttft_ms": 210, "status": "completed", "status_code": 200,
+        "error_message": HOSTILE, "decision": trace(), "user_agent": HOSTILE, "end_user": HOSTILE,
+        "session_id": HOSTILE,
+        "attempts": [{"provider": "openai", "model": "gpt-4o", "key_source": "platform", "status": 200, "code": "",
+                      "latency_ms": 812}],
+        "billing_day": NOW.date(), "created_at": NOW,
+    }  # fmt: skip
+    if model is not None:
+        fields |= {"model_id": model.pk, "provider_id": model.provider_id}
+    return UsageRecord.objects.create(**fields | values)
+
+
+def refusal(tenant: Tenant) -> RouteRefusal:
+    return RouteRefusal.objects.create(
+        tenant_id=tenant.pk, model=HOSTILE, status_code=503, code="provider_down", message=HOSTILE, decision=trace(),
+        created_at=NOW,
+    )  # fmt: skip
+
+
+def window(kind: str, scope_id: uuid.UUID, period: str, starts_on: Any, spent: str, held: str = "0") -> BudgetWindow:
+    return BudgetWindow.objects.create(
+        id=f"{kind}:{scope_id}:{period}:{starts_on}", scope_kind=kind, scope_id=scope_id, period=period,
+        starts_on=starts_on, spent=Decimal(spent), held=Decimal(held),
+    )  # fmt: skip
+
+
+def hold(tenant: Tenant) -> Hold:
+    return Hold.objects.create(
+        id=uuid7(), owner=uuid.uuid4(), tenant_id=tenant.pk, amount=Decimal("0.5"), windows=[], facts={},
+        billing_day=NOW.date(), created_at=NOW,
+    )  # fmt: skip
+
+
+def daily(tenant: Tenant) -> DailyUsage:
+    return DailyUsage.objects.create(billing_day=NOW.date(), tenant_id=tenant.pk, provider_slug="openai", requests=3)
+
+
+def adjustment(tenant: Tenant) -> Adjustment:
+    return Adjustment.objects.create(
+        tenant=tenant, kind="staff", budget_usd=Decimal("-1.5"), reason=HOSTILE, author="grace", billing_day=NOW.date(),
+        created_at=NOW,
+    )  # fmt: skip
