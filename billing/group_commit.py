@@ -1,8 +1,9 @@
 """One thread per process that commits whatever waits in one transaction: the commit under way is the tick.
 
 It knows nothing of money: `apply` does the work of a batch inside a transaction and returns an outcome for each
-operation (a value, or an exception to raise at the waiter). A waiter that has gone away is passed over. If the
-database is out of reach, operations marked `must_happen` are kept and tried again; the others fail.
+operation (a value, or an exception to raise at the waiter). What nobody waits for any more is passed over. If the
+database is out of reach, operations marked `must_happen` are kept and tried again; the others fail, and are undone
+later only if the commit itself had begun: before that nothing of them can have stayed.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 MAX_BATCH = 256
 MAX_WAITING = 20_000
 RETRY_S = 0.2
+STOP_S = 10.0
 
 
 class Operation(Protocol):
@@ -38,6 +40,11 @@ class Waiting:
         self.operation = operation
         self.future = future
         self.loop = None if future is None else future.get_loop()
+
+    @property
+    def given_up(self) -> bool:
+        """Nobody waits for it any more, and it need not happen."""
+        return self.future is not None and self.future.cancelled() and not self.operation.must_happen
 
 
 class GroupCommit:
@@ -59,6 +66,7 @@ class GroupCommit:
         self._kept: deque[Waiting] = deque()
         self._thread: threading.Thread | None = None
         self._stopping = False
+        self._stop_by = 0.0
 
     @property
     def depth(self) -> int:
@@ -71,12 +79,13 @@ class GroupCommit:
             self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
             self._thread.start()
 
-    def stop(self, timeout_s: float = 10.0) -> None:
-        """Commit what waits, then end. What cannot be committed stays held, for the sweeper."""
+    def stop(self) -> None:
+        """Commit what waits, then end. What cannot be committed within STOP_S stays held, for the sweeper."""
+        self._stop_by = time.monotonic() + STOP_S
         self._stopping = True
         self._queue.put(None)
         if self._thread is not None:
-            self._thread.join(timeout_s)
+            self._thread.join(STOP_S)
 
     def submit(self, operation: Operation) -> "asyncio.Future[Any]":
         """A future of the outcome, on the running loop. Raises LedgerUnavailable when too much waits already."""
@@ -88,13 +97,23 @@ class GroupCommit:
         self._queue.put(Waiting(operation, future))
         return future
 
+    def submit_unheard(self, operation: Operation) -> None:
+        """Something that must happen and whose outcome nobody waits for."""
+        self._queue.put(Waiting(operation, None))
+
+    @property
+    def _finished(self) -> bool:
+        if not (self._stopping and self._queue.empty()):
+            return False
+        return not self._kept or time.monotonic() > self._stop_by
+
     def _run(self) -> None:
         ticked = 0.0
         try:
-            while not (self._stopping and self._queue.empty()):
+            while not self._finished:
                 batch = self._take(self._tick_s if not self._kept else RETRY_S)
                 if batch:
-                    self._deliver(batch, self._commit([waiting.operation for waiting in batch], batch))
+                    self._deliver(batch, self._commit(batch))
                 if time.monotonic() - ticked >= self._tick_s and not self._stopping:
                     ticked = time.monotonic()
                     self._between_batches()
@@ -103,15 +122,16 @@ class GroupCommit:
 
     def _take(self, patience_s: float) -> list[Waiting]:
         batch: list[Waiting] = []
-        while self._kept:
+        while self._kept and len(batch) < MAX_BATCH:
             batch.append(self._kept.popleft())
         try:
-            first = self._queue.get(timeout=0.0 if batch and self._stopping else patience_s)
-            while first is not None:
-                batch.append(first)
+            found = self._queue.get(timeout=patience_s)
+            while found is not None:
+                if not found.given_up:
+                    batch.append(found)
                 if len(batch) >= MAX_BATCH:
                     break
-                first = self._queue.get_nowait()
+                found = self._queue.get_nowait()
         except queue.Empty:
             pass
         return batch
@@ -122,29 +142,38 @@ class GroupCommit:
         except DatabaseError as error:
             logger.warning("The ledger's database did not answer: %s", type(error).__name__)
             connection.close()
+        except Exception:  # a bug in it must not stop the thread that all wait on
+            logger.exception("The ledger's tick failed")
 
-    def _commit(self, operations: list[Any], batch: list[Waiting]) -> list[Any]:
+    def _commit(self, batch: list[Waiting], *, again: bool = True) -> list[Any]:
         """One outcome for each. A batch that the database refuses is tried again one by one: one bad row fails alone."""
+        committing = False
         try:
             with transaction.atomic(durable=True):
-                return self._apply(operations)
+                outcomes = self._apply([waiting.operation for waiting in batch])
+                committing = True
+            return outcomes
         except (OperationalError, InterfaceError) as error:
             logger.warning("The ledger's database did not answer: %s", type(error).__name__)
             connection.close()
-            return [self._lost(waiting) for waiting in batch]
+            if again and not committing:
+                # A connection that died unnoticed, or a deadlock: nothing was committed, and a new one may do.
+                return self._commit(batch, again=False)
+            return [self._lost(waiting, maybe_committed=committing) for waiting in batch]
         except Exception as error:  # whatever one operation broke must not stop the thread that all wait on
-            if len(operations) == 1:
+            if len(batch) == 1:
                 logger.exception("The ledger could not commit an operation")
                 self._undo(batch[0].operation, error)
                 return [error]
-            return [self._commit([waiting.operation], [waiting])[0] for waiting in batch]
+            return [self._commit([waiting])[0] for waiting in batch]
 
-    def _lost(self, waiting: Waiting) -> Any:
-        """Whether the commit reached the database is not known. Keep what must happen; undo the rest when it is back."""
+    def _lost(self, waiting: Waiting, *, maybe_committed: bool) -> Any:
+        """The database is away. Keep what must happen; undo what may have reached it when it is back."""
         if waiting.operation.must_happen:
             self._kept.append(waiting)
             return _KEPT
-        self._undo(waiting.operation, None)
+        if maybe_committed:
+            self._undo(waiting.operation, None)
         return LedgerUnavailable()
 
     def _undo(self, operation: Any, outcome: Any) -> None:
@@ -163,24 +192,24 @@ class GroupCommit:
                 loop.call_soon_threadsafe(self._wake, woken)
             except RuntimeError:  # the loop is closed: nobody waits any more
                 for waiting, outcome in woken:
-                    self._abandoned(waiting, outcome)
+                    self.give_back(waiting.operation, outcome)
 
     def _wake(self, woken: list[tuple[Waiting, Any]]) -> None:
         for waiting, outcome in woken:
             future = waiting.future
             if future is None or future.done():
-                self._abandoned(waiting, outcome)
+                self.give_back(waiting.operation, outcome)
             elif isinstance(outcome, BaseException):
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
 
-    def _abandoned(self, waiting: Waiting, outcome: Any) -> None:
-        """The waiter was cancelled while it waited: what it got is given back."""
+    def give_back(self, operation: Any, outcome: Any) -> None:
+        """The waiter was cancelled while it waited: take back what it got."""
         if not isinstance(outcome, BaseException):
-            undo = self._on_lost(waiting.operation, outcome)
+            undo = self._on_lost(operation, outcome)
             if undo is not None:
-                self._queue.put(Waiting(undo, None))
+                self.submit_unheard(undo)
 
 
 _KEPT = object()

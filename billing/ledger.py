@@ -6,6 +6,8 @@ deletes it writes the usage row in the same commit. A true figure that comes aft
 """
 
 import asyncio
+import logging
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db import transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 from django.db.models.functions import Now
 
 from billing import posting, rows
@@ -24,8 +26,11 @@ from billing.models import LedgerLease
 from billing.posting import Batch, Disown, Extend, Hold, Reserve, Settle, Standing, Void
 from billing.windows import Scope, Window, windows_for
 
+logger = logging.getLogger(__name__)
+
 LEASE = timedelta(seconds=15)
 TICK_S = 2.0
+RENEW_BEFORE_S = 6.0  # a process that was stopped for this long says that it is alive before it holds anything
 SWEEP_BATCH = 200
 RESERVE_TIMEOUT_S = 0.95
 SETTLE_PATIENCE_S = 5.0
@@ -40,35 +45,49 @@ class Ledger:
     def __init__(self, scope_sql: Mapping[str, str] | None = None) -> None:
         self.owner = uuid.uuid4()
         self._scope_sql = dict(scope_sql or {})
-        self._leased = False
+        self._renewed_at: float | None = None
+        self._known_windows: set[str] = set()
         self._commit = GroupCommit(self.apply, tick=self.tick, on_lost=_undo, tick_s=TICK_S)
 
     # --- for coroutines ---
 
     async def reserve(self, request: Reserve) -> Hold:
         """Raises BudgetExceeded, AuthenticationFailed (revoked), TenantSuspended, LedgerUnavailable."""
-        return await self._within(self._commit.submit(request))
+        return await self._within(request)
 
     async def extend(self, request: Extend) -> Hold:
         """The hold with its new amount. Raises what `reserve` raises; the old hold stands then."""
-        return await self._within(self._commit.submit(request))
+        return await self._within(request)
 
     async def settle(self, settlement: Settle) -> bool:
         """True once it is committed. False if the database was away for 5 s: it goes on trying by itself."""
         future = self._commit.submit(settlement)
         try:
-            await asyncio.wait_for(asyncio.shield(future), SETTLE_PATIENCE_S)
+            # Nobody waiting does not stop it: the thread commits what it was given.
+            async with asyncio.timeout(SETTLE_PATIENCE_S):
+                await future
         except TimeoutError:
             return False
         return True
 
-    @staticmethod
-    async def _within(future: "asyncio.Future[Hold]") -> Hold:
+    def disown(self, hold: Hold) -> None:
+        """This process cannot settle it (a bug): the sweeper posts it in full, instead of it being held for ever."""
+        self._commit.submit_unheard(Disown(hold=hold))
+
+    async def _within(self, request: Reserve | Extend) -> Hold:
+        future: asyncio.Future[Hold] = self._commit.submit(request)
         try:
             async with asyncio.timeout(RESERVE_TIMEOUT_S):
                 return await future
-        except TimeoutError as error:
-            raise LedgerUnavailable from error
+        except BaseException as error:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                # Time ran out, or we were cancelled, in the very moment in which the hold came.
+                if isinstance(error, TimeoutError):
+                    return future.result()
+                self._commit.give_back(request, future.result())
+            if isinstance(error, TimeoutError):
+                raise LedgerUnavailable from error
+            raise
 
     # --- for threads and jobs ---
 
@@ -100,19 +119,26 @@ class Ledger:
     def _renew(self) -> None:
         if not LedgerLease.objects.filter(pk=self.owner).update(renewed_at=Now()):
             LedgerLease.objects.create(owner=self.owner, renewed_at=Now())
-        self._leased = True
+        self._renewed_at = time.monotonic()
 
     # --- the transaction ---
 
     def apply(self, operations: Sequence[Any]) -> list[Any]:
-        """Do a batch inside the caller's transaction: for each operation an outcome, or the exception to raise."""
+        """Do a batch inside the caller's transaction: for each operation an outcome, or the exception to raise.
+
+        Raises Django's database errors, though on PostgreSQL it speaks to the driver directly.
+        """
+        with connection.wrap_database_errors:
+            return self._apply(operations)
+
+    def _apply(self, operations: Sequence[Any]) -> list[Any]:
         asking = [operation for operation in operations if isinstance(operation, (Reserve, Extend))]
-        if asking and not self._leased:
+        if asking and (self._renewed_at is None or time.monotonic() - self._renewed_at > RENEW_BEFORE_S):
             self._renew()
         cursor = rows.cursor_of()
         batch = Batch(owner=self.owner)
         windows = [_windows(operation) for operation in operations]
-        posting.lock(cursor, batch, windows)
+        posting.lock(cursor, batch, windows, self._known_windows)
         deleted = posting.delete_holds(cursor, operations)
         standings = posting.standings(cursor, asking, self._scope_sql)
         outcomes: list[Any] = [None] * len(operations)
@@ -187,7 +213,7 @@ def _expired(row: HoldRow) -> Settle:
     request = Reserve(
         request_id=row.id,
         tenant_id=row.tenant_id,
-        key_id=uuid.UUID(facts["key_id"]),
+        key_id=None if facts.get("key_id") is None else uuid.UUID(facts["key_id"]),
         config_id=None if facts.get("config_id") is None else uuid.UUID(facts["config_id"]),
         timezone="UTC",
         amount=row.amount,
@@ -209,9 +235,22 @@ def sweep(*, now: datetime, ledger: Ledger | None = None) -> int:
             owner__in=HoldRow.objects.values("owner")
         ).delete()
         return 0
-    with transaction.atomic():
-        outcomes = (ledger or Ledger()).apply([_expired(row) for row in stale])
-    return sum(outcome is True for outcome in outcomes)
+    return _post(ledger or Ledger(), stale)
+
+
+def _post(ledger: Ledger, stale: list[HoldRow], *, bare: bool = False) -> int:
+    """Settle them in one commit; if one of them cannot be written, each alone, and that one without what adorns it."""
+    try:
+        with transaction.atomic():
+            outcomes = ledger.apply([_expired(row, bare=bare) for row in stale])
+        return sum(outcome is True for outcome in outcomes)
+    except (OperationalError, InterfaceError):
+        raise
+    except (DatabaseError, ValueError, TypeError):
+        if len(stale) > 1:
+            return sum(_post(ledger, [row]) for row in stale)
+        logger.exception("The hold of request %s cannot be posted%s", stale[0].pk, " at all" if bare else " as it is")
+        return 0 if bare else _post(ledger, stale, bare=True)
 
 
 def record(*, request: Reserve, usage: Mapping[str, Any]) -> uuid.UUID:
@@ -221,7 +260,7 @@ def record(*, request: Reserve, usage: Mapping[str, Any]) -> uuid.UUID:
     with transaction.atomic():
         cursor = rows.cursor_of()
         batch = Batch(owner=ledger.owner)
-        posting.lock(cursor, batch, [hold.windows])
+        posting.lock(cursor, batch, [hold.windows], set())
         batch.add(hold.windows, spent=usage["budget_usd"], held=Decimal(0))
         batch.usage.append(usage)
         posting.write(cursor, batch)

@@ -65,7 +65,7 @@ class HoldAdmin(ByRequestId, ReadOnlyAdmin):
 class DailyUsageAdmin(ReadOnlyAdmin):
     """A day's usage of one combination of key, config, user and model, rebuilt from the request log every hour."""
 
-    list_display = ["billing_day", "tenant", "model", "requests", "errors", "total_tokens", "cost"]
+    list_display = ["billing_day", "tenant", "served_by", "requests", "errors", "total_tokens", "cost"]
     list_display_links = ["billing_day"]
     list_filter = [TenantFilter, ("billing_day", RangeDateFilter), "used_byok"]
     ordering = ["-billing_day", "id"]
@@ -79,7 +79,7 @@ class DailyUsageAdmin(ReadOnlyAdmin):
         return str(getattr(obj, "tenant_slug", None) or obj.tenant_id)
 
     @display(description="Model")
-    def model(self, obj: DailyUsage) -> SafeString:
+    def served_by(self, obj: DailyUsage) -> SafeString:
         return dress.stack(f"{obj.provider_slug}/{obj.model_name}", obj.power_level)
 
     @display(description="Cost", ordering="cost_total_usd")

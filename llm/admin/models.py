@@ -175,7 +175,7 @@ class LLMModelAdmin(ModelAdmin):
         idle = "deprecate" if gone else "restore"
         return [item for item in super().get_actions_detail(request, object_id) if not item.action_name.endswith(idle)]
 
-    def save_model(self, request: HttpRequest, obj: LLMModel, form: "ModelForm[Any]", change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: Any, form: "ModelForm[Any]", change: bool) -> None:
         super().save_model(request, obj, form, change)
         components = None if change or not isinstance(form, LLMModelForm) else form.first_price()
         if components is not None:

@@ -33,10 +33,10 @@ _UNSAFE = re.compile(
     | \b(?:sk|pk|rk|gsk|xai|hf|nvapi|csk|pplx|fw|tgp|tg_live)[-_][\w*.…-]{3,}
     | \b(?:key|org|proj|req|user|acct)[-_](?=[a-z]*\d)[a-z0-9]{12,}      # account and request ids
     | \bAIza[\w*-]{6,}
-    | [\w.-]*[*•…]{3,}[\w*•….-]*                                        # masked keys
+    | (?<![\w.-])[\w.-]*[*•…]{3,}[\w*•….-]*                             # masked keys
     | \b(?=[a-z]*\d)(?=\d*[a-z])[a-z0-9]{24,}\b                         # long runs of letters and digits
-    | \b[\w.+-]+@[\w-]+\.[\w.-]+                                        # e-mail addresses
-    | \b(?:[a-z0-9-]+\.)+(?:"""
+    | (?<![\w.+-])[\w.+-]+@[\w-]+\.[\w.-]+                                        # e-mail addresses
+    | (?<![\w.-])(?:[a-z0-9-]+\.)+(?:"""
     + _TLDS
     + r""")\b(?::\d{2,5})?(?:/[\w./%?=&-]*)?        # hosts
     | \blocalhost(?::\d{2,5})?

@@ -11,6 +11,7 @@ instance of a JSON schema; honours `n`, `stop` and the cap. Its tokens:
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -23,7 +24,9 @@ from llm.types import Call, Completed, StreamEvent
 
 PER_MESSAGE = 4
 PER_IMAGE = 85
+_WORD = re.compile(r"\s*\S+(?:\s+\Z)?")
 _MOST_CHOICES = 128
+_MOST_EVENTS = 4096  # of one stream: all are made at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +76,16 @@ def respond(call: Call) -> Completed:
 
 
 def stream(call: Call) -> list[StreamEvent]:
-    """The same answer in events of one word, usage with the last."""
+    """The same answer in events of one word (of several, if it is long), usage with the last."""
     chunks = Chunks(call)
     answer, choices = _answer(call), _choices(call)
     events = [_event(chunks, {"role": "assistant", "content": ""}, index) for index in range(choices)]
-    for piece in _pieces(answer.text):
+    for piece in [] if answer.tool else _grouped(answer.text, _MOST_EVENTS // choices):
         for index in range(choices):
-            if answer.tool:
-                continue
-            events.append(_event(chunks, {"content": piece}, index, said=piece))
-    for index in range(choices):
-        if answer.tool:
-            whole = {"index": 0} | _tool_call(call, answer, index)
-            events.append(_event(chunks, {"tool_calls": [whole]}, index, said=answer.text))
+            events.append(_event(chunks, {"content": piece}, index, said=piece))  # noqa: PERF401  two loops read better
+    for index in range(choices if answer.tool else 0):
+        whole = {"index": 0} | _tool_call(call, answer, index)
+        events.append(_event(chunks, {"tool_calls": [whole]}, index, said=answer.text))
     for index in range(choices):
         chunk = chunks.chunk({}, index=index, finish=answer.finish)
         events.append(StreamEvent(chunk=chunk, good=True))
@@ -116,10 +116,10 @@ def _answer(call: Call) -> _Answer:
         cut = tokens > cap
         return _Answer(arguments, min(tokens, cap), "length" if cut else "tool_calls", tool=str(tool.get("name")))
     text = _stopped(_text(call.body), call.body.get("stop"))
-    pieces = _pieces(text)
+    pieces = list(islice(_pieces(text), cap + 1))
     if len(pieces) > cap:
         return _Answer("".join(pieces[:cap]), cap, "length")
-    return _Answer(text, len(text.split()), "stop")
+    return _Answer(text, len(pieces), "stop")
 
 
 def _text(body: Mapping[str, Any]) -> str:
@@ -148,9 +148,16 @@ def _stopped(text: str, stop: Any) -> str:
     return text[: min((end for end in ends if end >= 0), default=len(text))]
 
 
-def _pieces(text: str) -> list[str]:
+def _pieces(text: str) -> Iterator[str]:
     """The text word by word, white space kept with the word behind it."""
-    return re.findall(r"\s*\S+(?:\s+\Z)?", text)
+    return (found[0] for found in _WORD.finditer(text))
+
+
+def _grouped(text: str, most: int) -> list[str]:
+    """The text in at most so many pieces of whole words."""
+    words = list(_pieces(text))
+    size = max(1, -(-len(words) // most))
+    return ["".join(words[at : at + size]) for at in range(0, len(words), size)]
 
 
 def _forced_tool(body: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 _DEPTH = 32
 _FORMATS = {
     "date-time": "2025-01-01T00:00:00Z",
@@ -17,53 +19,70 @@ _FORMATS = {
     "ipv6": "2001:db8::1",
     "uuid": "00000000-0000-4000-8000-000000000000",
 }
-_MOST_FILLER = 256  # characters of text, or items, made up to reach a minimum
+_MOST = 64 * 1024
 
 
 def smallest(schema: Any) -> Any:
     """An instance with required properties only. What cannot be met (a pattern, a `not`) is not tried: best effort.
 
-    Recursion that a schema demands without end stops at null.
+    Recursion that a schema demands without end, and anything beyond 64 KiB in all, is null.
     """
-    return _value(schema, schema if isinstance(schema, Mapping) else {}, 0)
+    return _Maker(schema if isinstance(schema, Mapping) else {}).value(schema, 0)
 
 
-def _value(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
-    if not isinstance(schema, Mapping) or depth > _DEPTH:
-        return None
-    if "const" in schema:
-        return schema["const"]
-    for key in ("enum", "examples"):
-        if isinstance(schema.get(key), list) and schema[key]:
-            return schema[key][0]
-    if "default" in schema:
-        return schema["default"]
-    if isinstance(schema.get("$ref"), str):
-        return _value(_target(schema["$ref"], root), root, depth + 1)
-    for key in ("anyOf", "oneOf"):
-        if isinstance(schema.get(key), list) and schema[key]:
-            return _value(_simplest(schema[key]), root, depth + 1)
-    if isinstance(schema.get("allOf"), list) and schema["allOf"]:
-        return _value(_merged(schema, root), root, depth + 1)
-    return _of_kind(_kind(schema), schema, root, depth)
+class _Maker:
+    """Makes one instance. `left` bounds what a small schema may blow up to, in bytes of JSON or so."""
 
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self.root = root
+        self.left = _MOST
 
-def _of_kind(kind: str, schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> Any:
-    if kind == "object":
-        properties, required = schema.get("properties"), schema.get("required")
-        known = properties if isinstance(properties, Mapping) else {}
-        names = required if isinstance(required, list) else []
-        return {name: _value(known.get(name), root, depth + 1) for name in names if isinstance(name, str)}
-    if kind == "array":
-        count = min(_whole(schema.get("minItems")), _MOST_FILLER)
-        return [_value(schema.get("items"), root, depth + 1) for _ in range(count)]
-    if kind == "string":
-        text = _FORMATS.get(str(schema.get("format")), "")
-        least = min(_whole(schema.get("minLength")), _MOST_FILLER)
-        return text or "x" * least
-    if kind in ("integer", "number"):
-        return _number(schema, whole=kind == "integer")
-    return False if kind == "boolean" else None
+    def value(self, schema: Any, depth: int) -> Any:
+        self.left -= 1
+        if not isinstance(schema, Mapping) or depth > _DEPTH or self.left < 0:
+            return None
+        for key in ("const", "default"):
+            if key in schema:
+                return self._given(schema[key])
+        for key in ("enum", "examples"):
+            if isinstance(schema.get(key), list) and schema[key]:
+                return self._given(schema[key][0])
+        if isinstance(schema.get("$ref"), str):
+            return self.value(_target(schema["$ref"], self.root), depth + 1)
+        for key in ("anyOf", "oneOf"):
+            if isinstance(schema.get(key), list) and schema[key]:
+                return self.value(_simplest(schema[key]), depth + 1)
+        if isinstance(schema.get("allOf"), list) and schema["allOf"]:
+            return self.value(_merged(schema, self.root), depth + 1)
+        return self._of_kind(_kind(schema), schema, depth)
+
+    def _of_kind(self, kind: str, schema: Mapping[str, Any], depth: int) -> Any:
+        if kind == "object":
+            properties, required = schema.get("properties"), schema.get("required")
+            known = properties if isinstance(properties, Mapping) else {}
+            found = {}
+            for name in required if isinstance(required, list) else []:
+                if isinstance(name, str) and self._afford(len(name)):
+                    found[name] = self.value(known.get(name), depth + 1)
+            return found
+        if kind == "array":
+            items: list[Any] = []
+            while len(items) < _whole(schema.get("minItems")) and self._afford(5):
+                items.append(self.value(schema.get("items"), depth + 1))
+            return items
+        if kind == "string":
+            least = _whole(schema.get("minLength"))
+            return _FORMATS.get(str(schema.get("format"))) or ("x" * least if self._afford(least) else "")
+        if kind in ("integer", "number"):
+            return _number(schema, whole=kind == "integer")
+        return False if kind == "boolean" else None
+
+    def _given(self, value: Any) -> Any:
+        return value if self._afford(len(orjson.dumps(value))) else None
+
+    def _afford(self, size: int) -> bool:
+        self.left -= size
+        return self.left >= 0
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
@@ -83,15 +102,18 @@ def _number(schema: Mapping[str, Any], *, whole: bool) -> int | float:
     high, below = _limit(schema, "maximum"), _limit(schema, "exclusiveMaximum")
     step = _limit(schema, "multipleOf") or 1
     found: int | float = 0
-    if low is not None and found < low:
-        found = math.ceil(low / step) * step if whole else low
-    if above is not None and found <= above:
-        found = (math.floor(above / step) + 1) * step
-    if high is not None and found > high:
-        found = math.floor(high / step) * step if whole else high
-    if below is not None and found >= below:
-        found = (math.ceil(below / step) - 1) * step
-    return int(found) if whole else found
+    try:
+        if low is not None and found < low:
+            found = math.ceil(low / step) * step if whole else low
+        if above is not None and found <= above:
+            found = (math.floor(above / step) + 1) * step
+        if high is not None and found > high:
+            found = math.floor(high / step) * step if whole else high
+        if below is not None and found >= below:
+            found = (math.ceil(below / step) - 1) * step
+        return int(found) if whole else found
+    except OverflowError:
+        return 0
 
 
 def _limit(schema: Mapping[str, Any], name: str) -> int | float | None:

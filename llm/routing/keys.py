@@ -45,7 +45,7 @@ def _own_keys(question: Question, provider: Provider) -> tuple[tuple[Credential,
     if bound:
         return bound, False
     primary = _primary(question)
-    if unusable and primary is not None and primary.provider.id == provider.id:
+    if primary is not None and primary.provider.id == provider.id:
         return (), True  # the config's own key is for its primary model's provider, and it is not among the usable ones
     return own, unusable
 

@@ -164,7 +164,7 @@ class Question:
         self.plain = not state.open_breakers
         if config is not None:
             self.config_allows = AllowList.of(self.snapshot, config.allowed_models)
-            self.plain = self.plain and config.use_platform_key
+            self.plain = self.plain and config.use_platform_key and config.credential_id is None
             if asked is not None and asked > config.max_tokens:
                 self.notes.append(
                     f"max_tokens was lowered from {asked:,} to {config.max_tokens:,}, the config's limit."

@@ -172,7 +172,8 @@ def _closest(
     if len(name) > COMPARED:
         return []
     if name.startswith(CONFIG_PREFIX):
-        return get_close_matches(name, [CONFIG_PREFIX + one for one in tenant.configs], CLOSEST)
+        close = get_close_matches(name[len(CONFIG_PREFIX) :], tenant.configs, CLOSEST)
+        return [CONFIG_PREFIX + one for one in close]
     lists = (
         AllowList.of(snapshot, caller.allowed_models),
         AllowList.of(snapshot, None if config is None else config.allowed_models),

@@ -100,6 +100,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         )
         if error.retry_after is not None:
             response["Retry-After"] = str(max(1, round(error.retry_after)))
+        if error.status == status.HTTP_401_UNAUTHORIZED:
+            response["WWW-Authenticate"] = "Bearer"
         return response
     if isinstance(error, ModelValidationError):
         return _invalid(error.message_dict if hasattr(error, "error_dict") else error.messages)

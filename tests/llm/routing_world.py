@@ -27,11 +27,23 @@ from llm.types import (
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 TENANT = uuid.UUID(int=7)
+
+
+def policy(level: str, price: str, latency_ms: int, *, fallback: bool, cached: bool) -> Policy:
+    return Policy(
+        power_level=level,
+        max_price_per_1m_usd=Decimal(price),
+        max_latency_ms=latency_ms,
+        allow_fallback=fallback,
+        prefer_cached=cached,
+    )
+
+
 POLICIES = {
-    "eco": Policy(power_level="eco", max_price_per_1m_usd=Decimal("0.50"), max_latency_ms=10_000, allow_fallback=True, prefer_cached=True),
-    "balanced": Policy(power_level="balanced", max_price_per_1m_usd=Decimal(5), max_latency_ms=5_000, allow_fallback=True, prefer_cached=True),
-    "precision": Policy(power_level="precision", max_price_per_1m_usd=Decimal(100), max_latency_ms=2_000, allow_fallback=False, prefer_cached=False),
-}  # fmt: skip
+    "eco": policy("eco", "0.50", 10_000, fallback=True, cached=True),
+    "balanced": policy("balanced", "5", 5_000, fallback=True, cached=True),
+    "precision": policy("precision", "100", 2_000, fallback=False, cached=False),
+}
 
 
 def identity(name: str) -> uuid.UUID:
@@ -39,7 +51,8 @@ def identity(name: str) -> uuid.UUID:
 
 
 def credential(name: str = "main", *, source: str = "platform", weight: int = 100) -> Credential:
-    return Credential(id=identity(f"{source} {name}"), name=name, secret=Secret("sk-" + name), source=source, weight=weight)
+    secret = Secret("sk-" + name)
+    return Credential(id=identity(f"{source} {name}"), name=name, secret=secret, source=source, weight=weight)
 
 
 def card(input_price: str = "1", output_price: str = "2", **more: str) -> PriceCard:

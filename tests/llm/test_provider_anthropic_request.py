@@ -351,7 +351,8 @@ def test_models_that_refuse_sampling_get_none() -> None:
 
 def test_stops_users_and_what_has_no_place() -> None:
     body, dropped = both(
-        stop=["END", "\n"], user="u-1", seed=1, logprobs=False, frequency_penalty=0, presence_penalty=0.5, logit_bias={},
+        stop=["END", "\n"], user="u-1", seed=1, logprobs=False, frequency_penalty=0, presence_penalty=0.5,
+        logit_bias={},
         store=False, metadata={"a": "b"}, service_tier="auto", speed="fast", n=1, vendor=1, max_completion_tokens=5,
         stream_options={"include_usage": True},
     )  # fmt: skip

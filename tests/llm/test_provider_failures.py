@@ -1,5 +1,6 @@
 """Every status, header and error body a provider may fail with, and what may be said of it."""
 
+import time
 from typing import Any
 
 import orjson
@@ -126,6 +127,13 @@ def test_shown_text_names_no_key_host_or_account(said: str, shown: str) -> None:
 def test_shown_text_is_at_most_300_characters() -> None:
     assert sanitised("y " * 5000) == ("y " * 150)[:299] + "…"
     assert len(sanitised("y" * 100_000)) == 300
+
+
+@pytest.mark.parametrize("text", ["a.", "a-", "a@", "1.", "*a", "sk-", "a://", "key_1", "."])
+def test_hostile_text_is_made_safe_in_little_time(text: str) -> None:
+    started = time.process_time()
+    sanitised(text * 5000)
+    assert time.process_time() - started < 0.1
 
 
 @pytest.mark.parametrize(

@@ -205,5 +205,24 @@ def test_the_smallest_value_of_a_schema(schema: Any, value: Any) -> None:
 def test_a_schema_without_end_ends() -> None:
     endless = {"type": "object", "required": ["next"], "properties": {"next": {"$ref": "#"}}}
     assert orjson.dumps(smallest(endless)).count(b"next") < 40
-    wide = {"type": "array", "minItems": 10**9, "items": {"type": "string", "minLength": 10**9}}
+    text = {"type": "string", "minLength": 10**9}
+    wide: dict[str, Any] = {"type": "array", "minItems": 10**9, "items": text}
+    for _ in range(30):
+        wide = {"type": "array", "minItems": 300, "items": wide}
     assert len(orjson.dumps(smallest(wide))) < 100_000
+    double: dict[str, Any] = {"type": "object", "required": ["a", "b"]}
+    double["properties"] = {"a": {"$ref": "#"}, "b": {"$ref": "#"}}
+    assert len(orjson.dumps(smallest(double))) < 500_000
+    large = {"required": [str(at) for at in range(9)], "properties": {}, "$defs": {"A": {"const": "x" * 30_000}}}
+    large["properties"] = {name: {"$ref": "#/$defs/A"} for name in large["required"]}
+    assert len(orjson.dumps(smallest(large))) < 70_000
+    assert smallest({"type": "integer", "minimum": 1e308, "multipleOf": 1e-308}) == 0
+
+
+def test_a_long_answer_streams_in_bounded_events() -> None:
+    words = {"role": "user", "content": "word " * 50_000}
+    events = sandbox.stream(ask(messages=[words], n=4, cap=16_000))
+    assert len(events) < 4200
+    text = joined(events, 3)["content"]
+    assert len(text.split()) == 16_000
+    assert text == sandbox.respond(ask(messages=[words], n=4, cap=16_000)).body["choices"][3]["message"]["content"]

@@ -9,7 +9,8 @@ from django.utils import timezone
 from billing.admin import budgets
 from llm.admin.configs import ConfigInline
 from llm.models import LLMConfig
-from tenants.admin.tenants import KeyInline, MemberInline
+from tenants.admin.keys import KeyInline
+from tenants.admin.tenants import MemberInline
 from tenants.admin.tenants import TenantAdmin as BaseTenantAdmin
 from tenants.models import ApiKey, Tenant
 

@@ -1,0 +1,154 @@
+"""Two tenants whose every string is a canary, and everybody who may come to the door, for the matrix of access."""
+
+import uuid
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth.models import Permission, User
+from django.db import models
+from django.utils import timezone
+
+from billing.models import Adjustment, BudgetWindow, DailyUsage, Hold, UsageRecord
+from llm.choices import HealthStatus
+from llm.models import LLMConfig, LLMProvider, ProviderCredential, RouteRefusal
+from tenants import keys
+from tenants.ids import uuid7
+from tenants.models import ApiKey, AuditEvent, Membership, Tenant
+from tests import cast
+
+# Strings that the rows cannot do without: what routing, Django and the constraints read.
+_KEPT = {"id", "slug", "timezone", "tier", "digest", "pepper_id", "status", "scope_kind", "period", "actor_kind", "role",
+         "key_source", "power_level", "kind"}  # fmt: skip
+
+
+@dataclass
+class House:
+    """A tenant with a row in every table that tenants have rows in. `marks` never belong in anybody else's answer."""
+
+    tenant: Tenant
+    secret: str
+    key: ApiKey
+    config: LLMConfig
+    usage: UsageRecord
+    refusal: RouteRefusal
+    credential: ProviderCredential
+    marks: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Crowd:
+    """The rows of the matrix and the secret of each actor ("" for nobody's)."""
+
+    acme: House
+    globex: House
+    actors: dict[str, str]
+    permitted: User
+    lacking: User
+    platform_credential: ProviderCredential
+    rule_id: uuid.UUID
+
+
+def gather(base_url: str = cast.UNREACHABLE) -> Crowd:
+    """Write it all to the database."""
+    cast.make_power_levels()
+    cast.make_sandbox()
+    openai = cast.make_provider("openai", base_url)
+    LLMProvider.objects.filter(pk=openai.pk).update(health_status=HealthStatus.HEALTHY)
+    model = cast.make_model(openai)
+    cast.make_model(LLMProvider.objects.get(slug="sandbox"), "echo", input="0", output="0")
+    cast.make_model(cast.make_provider("off", is_active=False), "hidden")
+    rule = cast.make_rule(model)
+    platform = cast.make_credential(openai)
+    acme, globex = _house("acme", openai), _house("globex", openai)
+    initech = cast.make_tenant("initech", is_active=False)
+    _, suspended = cast.make_key(initech)
+    _, revoked = cast.make_key(acme.tenant, "revoked")
+    _, expired = cast.make_key(acme.tenant, "expired", expires_at=timezone.now() - timedelta(seconds=1))
+    ApiKey.objects.filter(name="revoked").update(revoked_at=timezone.now())
+    lacking, lacking_secret = cast.make_staff("lacking", superuser=False)
+    permitted, permitted_secret = cast.make_staff("permitted", superuser=False)
+    return Crowd(
+        acme=acme,
+        globex=globex,
+        actors={
+            "anonymous": "",
+            "revoked key": revoked,
+            "expired key": expired,
+            "tenant A": acme.secret,
+            "tenant B": globex.secret,
+            "read-only key": cast.make_key(acme.tenant, "reader", scopes=["usage:read"])[1],
+            "suspended tenant": suspended,
+            "staff without the permission": lacking_secret,
+            "staff with only the permission": permitted_secret,
+            "superuser": cast.make_staff("grace")[1],
+        },
+        permitted=permitted,
+        lacking=lacking,
+        platform_credential=platform,
+        rule_id=rule.pk,
+    )
+
+
+def permit(user: User, *, only: str | None = None, all_but: str | None = None) -> None:
+    """Give a staff member exactly one permission (`app.codename`), or every one except it."""
+    everything = Permission.objects.filter(content_type__app_label__in=["tenants", "billing", "llm"])
+    named = (only or all_but or "").partition(".")
+    wanted = everything.filter(content_type__app_label=named[0], codename=named[2])
+    user.user_permissions.set(wanted if only else everything.difference(wanted))
+
+
+def _house(slug: str, provider: LLMProvider) -> House:
+    tenant = cast.make_tenant(slug, sandbox_enabled=True)
+    member = cast.make_member(tenant, username=f"member-of-{slug}")
+    key, secret = cast.make_key(tenant, owner_id=member.pk)
+    credential = cast.make_credential(provider, f"sk-own-{slug}-0123456789abcdef", tenant)
+    config = cast.make_config(tenant, "main", credential=credential)
+    today = timezone.now()
+    owned = {"tenant_id": tenant.pk, "created_at": today}
+    usage = UsageRecord.objects.create(
+        **owned, key_id=key.pk, config_id=config.pk, credential_id=credential.pk, status="completed", status_code=200,
+        billing_day=today.date(), price_lines=[{"meter": f"canary-{slug}-line"}],
+        decision={"reason": f"canary-{slug}-decision"}, attempts=[{"code": f"canary-{slug}-attempt"}],
+    )  # fmt: skip
+    refusal = RouteRefusal.objects.create(
+        **owned, key_id=key.pk, status_code=503, decision={"reason": f"canary-{slug}-decision"}
+    )
+    rows: list[models.Model] = [tenant, key, config, credential, usage, refusal]
+    rows.append(Adjustment.objects.create(**owned, kind="staff", billing_day=today.date(), request_id=usage.pk))
+    rows.append(DailyUsage.objects.create(tenant_id=tenant.pk, key_id=key.pk, billing_day=today.date(), requests=1))
+    hold = {"id": uuid7(), "owner": uuid.uuid4(), "amount": 0, "windows": [f"canary-{slug}"], "facts": {"x": slug}}
+    rows.append(Hold.objects.create(**owned, billing_day=today.date(), **hold))
+    window = f"tenant:{tenant.pk}:day:{today.date()}"
+    rows.append(
+        BudgetWindow.objects.create(
+            id=window, scope_kind="tenant", scope_id=tenant.pk, period="day", starts_on=today.date()
+        )
+    )
+    rows.append(AuditEvent.objects.create(at=today, actor_kind="key", tenant_id=tenant.pk, action="create"))
+    rows.append(Membership.objects.get(tenant=tenant))
+    for row in rows:
+        _mark(row, slug)
+    house = House(tenant, secret, key, config, usage, refusal, credential)
+    house.marks = [f"canary-{slug}", slug, *(str(row.pk) for row in rows), *(str(row.pk).replace("-", "") for row in rows)]
+    house.marks = [mark for mark in house.marks if len(mark) > 3] + [f"sk-own-{slug}", secret]
+    return house
+
+
+def _mark(row: models.Model, slug: str) -> None:
+    """Every text of a row becomes a canary that names its tenant, table and field."""
+    values: dict[str, Any] = {}
+    for one in row._meta.concrete_fields:
+        texts = isinstance(one, (models.CharField, models.TextField)) and not one.choices
+        if not texts or one.name in _KEPT or one.name in {"prefix", "last_four", "suffix", "fingerprint"}:
+            continue
+        mark = f"canary-{slug}-{row._meta.model_name}-{one.name}"
+        values[one.attname] = mark[: one.max_length] if one.max_length else mark
+    if values:
+        type(row)._default_manager.filter(pk=row.pk).update(**values)
+    row.refresh_from_db()
+
+
+def secret_digests(secret: str) -> list[str]:
+    """The HMACs under which a key is stored."""
+    return [digest for _, digest in keys.digests(secret)]

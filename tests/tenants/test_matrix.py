@@ -1,0 +1,387 @@
+"""Who gets what at which URL: every URL the resolver knows x both spellings x method x actor x object, from a table.
+
+A URL that the table does not list fails the suite, so that none is added without saying who may use it.
+"""
+
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from llm.engine import snapshot, tenant_state
+from tenants import auth
+from tests import cast
+from tests.tenants.crowd import Crowd, gather, permit
+
+METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+_VERBS = {"GET": "view", "HEAD": "view", "OPTIONS": "view", "POST": "add", "PUT": "change", "PATCH": "change"}
+NO_KEY = {"anonymous", "revoked key", "expired key"}
+STAFF = {"staff without the permission", "staff with only the permission", "superuser"}
+EVERYBODY = (
+    "anonymous", "revoked key", "expired key", "tenant A", "tenant B", "read-only key", "suspended tenant",
+    "staff without the permission", "staff with only the permission", "superuser",
+)  # fmt: skip
+OBJECTS = ("own", "other's", "missing")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One URL: the scope (tenants) or Django permission (staff) it asks for, and what each method answers on an own
+    object, with which body. Methods left out answer 405, HEAD as GET.
+    """
+
+    needs: str
+    methods: dict[str, tuple[int, Any]] = field(default_factory=dict)
+
+    @property
+    def for_staff(self) -> bool:
+        return "." in self.needs
+
+
+def _reads(needs: str) -> Row:
+    return Row(needs, {"GET": (200, None)})
+
+
+_MODEL = {"provider": "openai", "model_id": "gpt-4o"}
+_RULE = {"model": "openai/gpt-4o", "power_level": "balanced"}
+_LEVEL = {"max_price_per_1m_usd": "5", "max_latency_ms": 1, "allow_fallback": True, "prefer_cached": True}
+
+TABLE = {
+    "me": _reads("usage:read"),
+    "llm/usage": _reads("usage:read"),
+    "llm/usage/summary": _reads("usage:read"),
+    "llm/requests/<request_id>": _reads("usage:read"),
+    "llm/chat/completions": Row("completions", {"POST": (400, {})}),  # served: test_the_wires_serve_whom_they_should
+    "llm/routing/explain": Row("completions", {"POST": (200, {"model": "openai/gpt-4o"})}),
+    "llm/providers": _reads(""),
+    "llm/providers/<provider>": _reads(""),
+    "llm/models": _reads(""),
+    "llm/models/<model>": _reads(""),
+    "llm/configs": Row("configs", {"GET": (200, None), "POST": (201, {"name": "new"})}),
+    "llm/configs/<config>": Row(
+        "configs",
+        {"GET": (200, None), "PUT": (200, {"name": "new"}), "PATCH": (200, {"name": "new"}), "DELETE": (204, None)},
+    ),
+    "admin/tenants": Row("tenants.{verb}_tenant", {"GET": (200, None), "POST": (201, {"slug": "newco"})}),
+    "admin/tenants/<tenant>": Row(
+        "tenants.{verb}_tenant",
+        {"GET": (200, None), "PUT": (200, {"slug": "renamed"}), "PATCH": (200, {"tier": "free"})},
+    ),
+    "admin/tenants/<tenant>/suspend": Row("tenants.change_tenant", {"POST": (200, {})}),
+    "admin/tenants/<tenant>/resume": Row("tenants.change_tenant", {"POST": (200, {})}),
+    "admin/tenants/<tenant>/keys": Row("tenants.{verb}_apikey", {"GET": (200, None), "POST": (201, {"name": "new"})}),
+    "admin/tenants/<tenant>/keys/<key>": Row("tenants.{verb}_apikey", {"GET": (200, None), "DELETE": (204, None)}),
+    "admin/usage": _reads("billing.view_usagerecord"),
+    "admin/usage/summary": _reads("billing.view_usagerecord"),
+    "admin/usage/top-models": _reads("billing.view_usagerecord"),
+    "admin/llm/providers": Row(
+        "llm.{verb}_llmprovider", {"GET": (200, None), "POST": (201, {"slug": "new", "base_url": "http://x/v1"})}
+    ),
+    "admin/llm/providers/<provider>": Row(
+        "llm.{verb}_llmprovider",
+        {
+            "GET": (200, None),
+            "PUT": (200, {"slug": "openai", "base_url": "http://x/v1"}),
+            "PATCH": (200, {"description": "x"}),
+            "DELETE": (409, None),  # it has models
+        },
+    ),
+    "admin/llm/providers/<provider>/health": _reads("llm.{verb}_llmprovider"),
+    "admin/llm/providers/<provider>/test": Row("llm.change_llmprovider", {"POST": (200, None)}),
+    "admin/llm/providers/<provider>/credentials": Row(
+        "llm.{verb}_providercredential",
+        {"GET": (200, None), "POST": (201, {"name": "new", "api_key": "sk-new-0123456789abcdef"})},
+    ),
+    "admin/llm/providers/<provider>/credentials/<credential>": Row(
+        "llm.{verb}_providercredential", {"DELETE": (204, None)}
+    ),
+    "admin/llm/models": Row(
+        "llm.{verb}_llmmodel", {"GET": (200, None), "POST": (201, _MODEL | {"model_id": "new"})}
+    ),
+    "admin/llm/models/by-power/<level>": _reads("llm.{verb}_llmmodel"),
+    "admin/llm/models/<model>": Row(
+        "llm.{verb}_llmmodel",
+        {"GET": (200, None), "PUT": (200, _MODEL), "PATCH": (200, {"family": "x"}), "DELETE": (409, None)},
+    ),
+    "admin/llm/models/<model>/deprecate": Row("llm.change_llmmodel", {"POST": (200, {})}),
+    "admin/llm/models/<model>/prices": Row(
+        "llm.{verb}_priceversion", {"GET": (200, None), "POST": (201, {"components": {"input": "2.6", "output": "10"}})}
+    ),
+    "admin/llm/routing-rules": Row("llm.{verb}_llmroutingrule", {"GET": (200, None), "POST": (201, _RULE)}),
+    "admin/llm/routing-rules/<rule>": Row(
+        "llm.{verb}_llmroutingrule",
+        {"GET": (200, None), "PUT": (200, _RULE), "PATCH": (200, {"weight": 5}), "DELETE": (204, None)},
+    ),
+    "admin/llm/power-levels": _reads("llm.{verb}_powerlevelpolicy"),
+    "admin/llm/power-levels/<level>": Row(
+        "llm.{verb}_powerlevelpolicy",
+        {"GET": (200, None), "PUT": (200, _LEVEL), "PATCH": (200, {"max_latency_ms": 7})},
+    ),
+}
+# Open to all, and saying nothing about anybody.
+OPEN = {"health/live": 200, "health/ready": 200, "api/schema": 200, "api/docs": 200, "": 302}
+
+
+def objects(row: str, crowd: Crowd, actor: str, which: str) -> dict[str, str]:
+    """What stands for each `<name>` of a URL: `other's` is a row that exists and is out of this actor's reach."""
+    mine, theirs = (crowd.globex, crowd.acme) if actor == "tenant B" else (crowd.acme, crowd.globex)
+    missing = str(uuid.UUID(int=7))
+    seen_by_staff = row.startswith("admin/")
+    own = {
+        "request_id": mine.usage.pk,
+        "config": mine.config.pk,
+        "provider": "openai",
+        "model": "openai/gpt-4o",
+        "tenant": "acme",
+        "key": crowd.acme.key.pk,
+        "credential": crowd.platform_credential.pk,
+        "rule": crowd.rule_id,
+        "level": "balanced",
+    }
+    others = {
+        "request_id": theirs.usage.pk,
+        "config": theirs.config.pk,
+        "provider": "off",
+        "model": "off/hidden",
+        "key": crowd.globex.key.pk,
+        "credential": crowd.acme.credential.pk,
+    }
+    if which == "other's":
+        last = re.findall(r"<(\w+)>", row)[-1:]
+        changed = {name: others[name] for name in last if name in others and not (seen_by_staff and name in _CATALOG)}
+    else:
+        changed = {name: missing for name in re.findall(r"<(\w+)>", row)[-1:]} if which == "missing" else {}
+    return {name: str(value) for name, value in (own | changed).items()}
+
+
+_CATALOG = {"provider", "model"}  # staff see the switched off ones too: nothing here is another's to them
+
+
+def expected(row: Row, method: str, actor: str, which: str) -> int:
+    """The status the table stands for."""
+    if actor in NO_KEY:
+        return 401
+    if row.for_staff != (actor in STAFF) or actor in {"suspended tenant", "staff without the permission"}:
+        return 403
+    if actor == "read-only key" and row.needs not in {"", "usage:read"}:
+        return 403
+    named = "GET" if method == "HEAD" else method
+    if named not in row.methods:
+        return 405
+    return row.methods[named][0] if which == "own" else 404
+
+
+def patterns(resolver: Any = None, prefix: str = "") -> Iterator[str]:
+    """Every URL pattern as a path: `api/v1/llm/configs/<config>`. What ends in `/?$` comes in both spellings."""
+    for one in (resolver or get_resolver()).url_patterns:
+        if isinstance(one, URLResolver):
+            yield from patterns(one, prefix + str(one.pattern))
+        else:
+            assert isinstance(one, URLPattern)
+            text = re.sub(r"\(\?P<(\w+)>[^)]*\)", r"<\1>", str(one.pattern)).removeprefix("^")
+            text = re.sub(r"<\w+:(\w+)>", r"<\1>", text)
+            spellings = [text[:-3], text[:-2]] if text.endswith("/?$") else [text.removesuffix("$")]
+            yield from (prefix + spelling.removesuffix("?") for spelling in spellings)
+
+
+API = "api/v1/"
+ADMIN = "admin/"
+
+
+def test_the_table_lists_every_url_of_the_api_in_both_spellings() -> None:
+    found = sorted(path.removeprefix(API) for path in patterns() if path.startswith(API))
+    assert found == sorted(spelling for path in TABLE for spelling in (path, f"{path}/"))
+
+
+def test_what_is_neither_api_nor_admin_is_listed_as_open() -> None:
+    found = {path.removesuffix("/") for path in patterns() if not path.startswith((API, ADMIN))}
+    assert found == set(OPEN)
+
+
+def cells(path: str) -> Iterator[tuple[str, str, str, str]]:
+    """(spelling, method, actor, object) of every cell of a row."""
+    kinds = OBJECTS if "<" in path else ("own",)
+    for spelling in (path, f"{path}/"):
+        for method in METHODS:
+            for actor in EVERYBODY:
+                for which in kinds:
+                    if which != "other's" or actor in NO_KEY or has_others(path):
+                        yield spelling, method, actor, which
+
+
+def has_others(path: str) -> bool:
+    """Whether some row exists that this URL's rightful users must not reach through it."""
+    last = re.findall(r"<(\w+)>", path)[-1]
+    if path.startswith("admin/"):
+        return last in {"key", "credential"}
+    return last in {"request_id", "config", "provider", "model"}
+
+
+def test_the_matrix_has_several_thousand_cells() -> None:
+    assert sum(1 for path in TABLE for _ in cells(path)) > 8_000
+
+
+class Door:
+    """Django behind one key, each request in a transaction that is rolled back."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        self.crowd = crowd
+        self.client = Client()
+
+    def ask(self, method: str, path: str, actor: str, body: Any = None) -> Any:
+        auth.CALLERS.clear()
+        secret = self.crowd.actors[actor]
+        headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        content = b"" if body is None else json.dumps(body).encode()
+        if secret:
+            auth.CALLERS.get_now(secret)  # for the async view: its own thread does not see this transaction
+        with transaction.atomic():
+            answer = self.client.generic(method, f"/{path}", content, content_type="application/json", headers=headers)
+            transaction.set_rollback(True)
+        return answer
+
+    def marks_forbidden_to(self, actor: str) -> list[str]:
+        """What must not be in an answer to this actor, denied or not. Staff with rights may read all of it."""
+        if actor in STAFF - {"staff without the permission"}:
+            return []
+        mine = {"tenant A": self.crowd.acme, "read-only key": self.crowd.acme, "tenant B": self.crowd.globex}.get(actor)
+        return [mark for house in (self.crowd.acme, self.crowd.globex) if house is not mine for mark in house.marks]
+
+
+@pytest.fixture
+def door(db: None) -> Iterator[Door]:
+    snapshot.WATCH.reset()
+    tenant_state.TENANTS.clear()
+    yield Door(gather())
+    snapshot.WATCH.reset()
+    tenant_state.TENANTS.clear()
+
+
+def _fill(spelling: str, names: dict[str, str]) -> str:
+    return re.sub(r"<(\w+)>", lambda found: names[found[1]], spelling)
+
+
+def _permit(crowd: Crowd, row: Row, method: str) -> None:
+    if row.for_staff:
+        needed = row.needs.format(verb=_VERBS.get(method, "delete"))
+        permit(crowd.permitted, only=needed)
+        permit(crowd.lacking, all_but=needed)
+
+
+@pytest.mark.parametrize("path", TABLE)
+def test_every_actor_gets_what_the_table_says_and_others_rows_look_missing(path: str, door: Door) -> None:
+    row = TABLE[path]
+    answers: dict[tuple[str, str, str, str], Any] = {}
+    wrong: list[str] = []
+    for spelling, method, actor, which in sorted(cells(path), key=lambda cell: METHODS.index(cell[1])):
+        if not any(seen[1] == method for seen in answers):
+            _permit(door.crowd, row, method)
+        body = row.methods.get(method, (0, {}))[1]
+        filled = _fill(spelling, objects(path, door.crowd, actor, which))
+        answer = door.ask(method, API + filled, actor, body)
+        answers[spelling, method, actor, which] = answer
+        cell = f"{method} /{API}{filled} as {actor}, {which}"
+        if answer.status_code != (wanted := expected(row, method, actor, which)):
+            wrong.append(f"{cell}: {answer.status_code}, not {wanted}: {answer.content[:200]!r}")
+        if answer.content and not answer.headers["content-type"].startswith("application/json"):
+            wrong.append(f"{cell}: not JSON")
+        if answer.status_code >= 400 and method != "HEAD" and set(answer.json()) != {"error"}:
+            wrong.append(f"{cell}: no error envelope")
+        text = answer.content.decode() + str(dict(answer.headers))
+        wrong += [f"{cell} shows {mark}" for mark in door.marks_forbidden_to(actor) if mark in text]
+    for (spelling, method, actor, which), answer in answers.items():
+        if which == "other's":
+            missing = answers[spelling, method, actor, "missing"]
+            if _face(answer) != _face(missing):
+                wrong.append(f"{method} {spelling} as {actor}: another's differs from missing: {answer.content!r}")
+    assert wrong == []
+
+
+def _face(answer: Any) -> tuple[int, bytes, dict[str, str]]:
+    """All of an answer but its request id."""
+    headers = {name: value for name, value in answer.headers.items() if name.lower() != "x-request-id"}
+    return answer.status_code, answer.content, headers
+
+
+# --- the admin --------------------------------------------------------------------------------------------------------
+
+ADMIN_MODELS = {
+    "tenants/tenant", "tenants/apikey", "tenants/auditevent",
+    "billing/usagerecord", "billing/budgetwindow", "billing/hold", "billing/dailyusage", "billing/adjustment",
+    "llm/llmconfig", "llm/llmmodel", "llm/providercredential", "llm/llmprovider", "llm/routerefusal",
+    "llm/llmroutingrule", "llm/powerlevelpolicy",
+    "django_celery_beat/periodictask", "django_celery_beat/intervalschedule", "django_celery_beat/solarschedule",
+    "django_celery_beat/crontabschedule", "django_celery_beat/clockedschedule", "django_celery_results/taskresult",
+    "auth/user", "auth/group",
+}  # fmt: skip
+_PAGES = ("", "add/", "<object_id>/history/", "<object_id>/delete/", "<object_id>/change/", "<object_id>/")
+ADMIN_EXTRAS = {
+    "tenants/apikey/issue/", "tenants/apikey/<object_id>/rotate/", "tenants/apikey/<object_id>/revoke/",
+    "llm/llmmodel/<object_id>/price/", "llm/llmmodel/<object_id>/deprecate/", "llm/llmmodel/<object_id>/restore/",
+    "llm/llmprovider/<object_id>/test/", "llm/llmroutingrule/simulate/", "auth/user/<id>/password/",
+    "tenants/tenant/<object_id>/issue-key/", "tenants/tenant/<object_id>/suspend/", "tenants/tenant/<object_id>/resume/",
+}  # fmt: skip
+# Pages of no model: (what staff without any permission get for GET, for POST).
+ADMIN_PLAIN = {
+    "": (200, 200), "search/": (200, 200), "logout/": (405, 302), "password_change/": (200, 200),
+    "password_change/done/": (200, 200), "autocomplete/": (403, 403), "jsi18n/": (200, 200),
+    "r/<content_type_id>/<object_id>/": (404, 404), "<url>": (404, 404),
+    "^<app_label>/": (404, 404),
+}  # fmt: skip
+
+
+def admin_urls() -> dict[str, tuple[int, int]]:
+    """Every page of the admin that asks for a log-in, and what staff without any permission get: GET, POST."""
+    pages = {f"{model}/{page}": (403, 403) for model in ADMIN_MODELS for page in _PAGES}
+    # Django's bare object URL only redirects to the change page, which refuses.
+    pages |= {url: (302, 302) for url in pages if url.endswith("/<object_id>/")}
+    return pages | {url: (403, 403) for url in ADMIN_EXTRAS} | ADMIN_PLAIN
+
+
+def test_the_table_lists_every_url_of_the_admin() -> None:
+    found = {path.removeprefix(ADMIN) for path in patterns() if path.startswith(ADMIN)}
+    assert found == {*admin_urls(), "login/"}
+
+
+def test_nobody_but_staff_gets_past_the_admins_door_and_staff_only_where_they_may(door: Door) -> None:
+    crowd = door.crowd
+    visitors = {name: Client(headers={"Authorization": f"Bearer {key}"}) for name, key in crowd.actors.items() if key}
+    visitors["anonymous"] = Client()
+    member = visitors["member"] = Client()
+    member.force_login(User.objects.get(username="member-of-acme"))
+    norma = Client()
+    norma.force_login(cast.make_staff("norma", superuser=False)[0])
+    known = {"tenants/tenant": crowd.acme.tenant, "tenants/apikey": crowd.acme.key, "llm/llmconfig": crowd.acme.config,
+             "billing/usagerecord": crowd.acme.usage, "llm/routerefusal": crowd.acme.refusal,
+             "llm/providercredential": crowd.acme.credential}  # fmt: skip
+    marks = [*crowd.acme.marks, *crowd.globex.marks]
+    wrong: list[str] = []
+    for url, (on_get, on_post) in admin_urls().items():
+        kind = known.get("/".join(url.split("/")[:2]))
+        numbers = ["1" if "auth/" in url else str(uuid.UUID(int=7))] + ([str(kind.pk)] if kind else [])
+        for number in numbers:
+            names = {"object_id": number, "id": "1", "content_type_id": "1", "url": "nowhere", "app_label": "tenants"}
+            path = "/admin/" + _fill(url.removeprefix("^"), names)
+            for method, wanted in (("GET", on_get), ("POST", on_post)):
+                for name, client in visitors.items():
+                    answer = client.generic(method, path, b"", "application/x-www-form-urlencoded")
+                    where = answer.headers.get("location", "")
+                    if answer.status_code != 302 or not where.startswith(("/admin/login/", "/admin/?next")):
+                        wrong.append(f"{method} {path} as {name}: {answer.status_code} {where}")
+                if url == "logout/" and method == "POST":
+                    continue  # it would end norma's session
+                answer = norma.generic(method, path, b"", "application/x-www-form-urlencoded")
+                if answer.status_code != wanted:
+                    wrong.append(f"{method} {path} as staff without permissions: {answer.status_code}, not {wanted}")
+                text = answer.content.decode()
+                shown = text.replace(path, "")  # a page may repeat the address it was asked for
+                wrong += [f"{method} {path} shows {mark}" for mark in marks if mark in shown]
+    assert wrong == []
