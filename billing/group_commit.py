@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 
@@ -28,7 +28,7 @@ STOP_S = 10.0
 
 
 class Operation(Protocol):
-    must_happen: bool
+    must_happen: ClassVar[bool]
 
 
 class Waiting:
@@ -146,7 +146,7 @@ class GroupCommit:
             logger.exception("The ledger's tick failed")
 
     def _commit(self, batch: list[Waiting], *, again: bool = True) -> list[Any]:
-        """One outcome for each. A batch that the database refuses is tried again one by one: one bad row fails alone."""
+        """One outcome for each. A batch the database refuses is tried again one by one: one bad row fails alone."""
         committing = False
         try:
             with transaction.atomic(durable=True):

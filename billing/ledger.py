@@ -1,7 +1,7 @@
 """Reserve, extend, settle: the only writer of budget windows and holds. Everything goes through one group commit.
 
 Locking rules: the windows of a batch are locked first, all at once, in key order (FOR UPDATE; SQLite's BEGIN IMMEDIATE
-locks the database); holds are deleted after. A hold is resolved by deleting its row, which can succeed only once: whoever
+locks the database); holds are deleted after. A hold is resolved by deleting its row, which can succeed only once: who
 deletes it writes the usage row in the same commit. A true figure that comes after a sweep becomes an Adjustment.
 """
 
@@ -207,9 +207,9 @@ def _undo(operation: Any, outcome: Any) -> Any | None:
     return None
 
 
-def _expired(row: HoldRow) -> Settle:
-    """The settlement of a hold whose owner is silent: posted in full and flagged."""
-    facts = dict(row.facts)
+def _expired(row: HoldRow, *, bare: bool = False) -> Settle:
+    """The settlement of a hold whose owner is silent: posted in full and flagged. `bare`: ids and money alone."""
+    facts = {name: value for name, value in row.facts.items() if not bare or name in rows.ESSENTIAL}
     request = Reserve(
         request_id=row.id,
         tenant_id=row.tenant_id,
@@ -221,8 +221,16 @@ def _expired(row: HoldRow) -> Settle:
         facts=facts,
         now=row.created_at,
     )
-    usage = {**facts, **posting.EXPIRED, "created_at": row.created_at}
-    return Settle(hold=hold_of(request), usage=posting.typed(usage), now=row.created_at, expired=True)
+    usage = {
+        "budget_usd": row.amount,
+        **facts,
+        **posting.EXPIRED,
+        "id": row.id,
+        "tenant_id": row.tenant_id,
+        "billing_day": row.billing_day,
+        "created_at": row.created_at,
+    }
+    return Settle(hold=hold_of(request), usage=rows.typed(usage), now=row.created_at, expired=True)
 
 
 def sweep(*, now: datetime, ledger: Ledger | None = None) -> int:
@@ -257,7 +265,7 @@ def record(*, request: Reserve, usage: Mapping[str, Any]) -> uuid.UUID:
     """Book a request that ran elsewhere (the Python interface's log_usage): no limit is asked, it is spent already."""
     hold = replace(hold_of(request), amount=Decimal(0))
     ledger = Ledger()
-    with transaction.atomic():
+    with transaction.atomic(), connection.wrap_database_errors:
         cursor = rows.cursor_of()
         batch = Batch(owner=ledger.owner)
         posting.lock(cursor, batch, [hold.windows], set())

@@ -15,12 +15,12 @@ from billing.errors import AlreadySettled, BudgetExceeded, Refusal
 from billing.models import UsageRecord
 from billing.windows import DAY, Scope, Window, billing_day, resets_at
 from tenants.errors import AuthenticationFailed, TenantSuspended
-from tenants.fields import UsdField
 from tenants.ids import uuid7
 
 logger = logging.getLogger(__name__)
 ZERO = Decimal(0)
 Row = Mapping[str, Any]
+_MAX_KNOWN_WINDOWS = 20_000
 EXPIRED = {
     "status": UsageRecord.Status.EXPIRED,
     "status_code": 500,
@@ -28,7 +28,6 @@ EXPIRED = {
     "error_message": "The process that served it stopped; it is charged in full until the true figure turns up.",
     "is_estimated": True,
 }
-_USD_NAMES = frozenset(field.name for field in UsageRecord._meta.concrete_fields if isinstance(field, UsdField))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -134,40 +133,24 @@ class Batch:
             self.changed.add(window.key)
 
 
-def typed(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts as they come back from JSON, with the types a usage row wants."""
-    result: dict[str, Any] = {}
-    for name, value in facts.items():
-        if value is None or name not in _PARSE:
-            result[name] = value
-        else:
-            result[name] = _PARSE[name](value)
-    return result
+def lock(cursor: Any, batch: Batch, wanted: Iterable[tuple[Window, ...]], known: set[str]) -> None:
+    """Make the windows that may be missing, then lock all of them; both in key order.
 
-
-def _parsers() -> dict[str, Any]:
-    parsers: dict[str, Any] = {name: lambda value: Decimal(str(value)) for name in _USD_NAMES}
-    for column in UsageRecord._meta.concrete_fields:
-        if column.get_internal_type() == "UUIDField":
-            parsers[column.attname] = rows.as_uuid
-        elif column.get_internal_type() == "DateField":
-            parsers[column.attname] = rows.as_date
-    return parsers
-
-
-_PARSE = _parsers()
-
-
-def lock(cursor: Any, batch: Batch, wanted: Iterable[tuple[Window, ...]]) -> None:
-    """Make the windows that are missing, then lock all of them in key order."""
+    Whoever makes a window holds it until the commit. So nothing is locked before everything is made: two processes
+    that met a new day's windows half made, half locked would wait for each other. `known`: windows seen before.
+    """
     windows = {window.key: window for group in wanted for window in group}
     if not windows:
         return
     keys = sorted(windows)
+    if len(known) > _MAX_KNOWN_WINDOWS:
+        known.clear()
+    if not known.issuperset(keys):
+        rows.WINDOWS.insert(cursor, [_new_window(windows[key]) for key in keys if key not in known])
+        known.update(keys)
     _read_windows(cursor, batch, keys)
-    missing = [key for key in keys if key not in batch.windows]
-    if missing:
-        rows.WINDOWS.insert(cursor, [_new_window(windows[key]) for key in missing])
+    if len(batch.windows) < len(keys):  # known from a transaction that did not commit
+        rows.WINDOWS.insert(cursor, [_new_window(windows[key]) for key in keys])
         _read_windows(cursor, batch, keys)
 
 
@@ -182,14 +165,14 @@ def _new_window(window: Window) -> Row:
 
 
 def _read_windows(cursor: Any, batch: Batch, keys: list[str]) -> None:
-    condition, values = rows.among(keys)
     tail = " ORDER BY id FOR UPDATE" if connection.vendor == "postgresql" else ""
-    cursor.execute(_WINDOWS + condition + tail, values)
+    sql, values = rows.among(_WINDOWS, keys, tail)
+    cursor.execute(sql, values)
     for key, spent, held in cursor.fetchall():
         batch.windows[key] = [rows.usd(spent), rows.usd(held)]
 
 
-_WINDOWS = "SELECT id, spent, held FROM billing_windows WHERE id "
+_WINDOWS = "SELECT id, spent, held FROM billing_windows WHERE id"
 
 
 def delete_holds(cursor: Any, operations: Sequence[Any]) -> dict[uuid.UUID, Decimal]:
@@ -197,8 +180,8 @@ def delete_holds(cursor: Any, operations: Sequence[Any]) -> dict[uuid.UUID, Deci
     ids = [operation.hold.request_id for operation in operations if isinstance(operation, (Settle, Void))]
     if not ids:
         return {}
-    condition, values = rows.among(ids)
-    cursor.execute("DELETE FROM billing_holds WHERE id " + condition + " RETURNING id, amount", values)
+    sql, values = rows.among("DELETE FROM billing_holds WHERE id", ids, " RETURNING id, amount")
+    cursor.execute(sql, values)
     return {rows.as_uuid(hold_id): rows.usd(amount) for hold_id, amount in cursor.fetchall()}
 
 
@@ -208,19 +191,24 @@ def standings(cursor: Any, asking: Sequence[Reserve | Extend], scope_sql: Mappin
     askers = [request.hold if isinstance(request, Extend) else request for request in asking]
     if not askers:
         return found
-    condition, values = rows.among({asker.key_id for asker in askers if asker.key_id is not None})
-    cursor.execute(_KEYS + condition, values)
+    keyless = {asker.tenant_id for asker in askers if asker.key_id is None}
+    if keyless:
+        sql, values = rows.among(_TENANTS, keyless)
+        cursor.execute(sql, values)
+        for tenant, *of_tenant in cursor.fetchall():
+            found[Scope("tenant", rows.as_uuid(tenant))] = _of_tenant(*of_tenant)
+    sql, values = rows.among(_KEYS, {asker.key_id for asker in askers if asker.key_id is not None})
+    cursor.execute(sql, values)
     now = datetime.now(UTC)
     for key, key_day, key_month, revoked, expires, tenant, active, day, month in cursor.fetchall():
         gone = revoked is not None or (expires is not None and rows.as_moment(expires) <= now)
         found[Scope("key", rows.as_uuid(key))] = _standing(key_day, key_month, AuthenticationFailed() if gone else None)
-        barred = None if active else TenantSuspended()
-        found[Scope("tenant", rows.as_uuid(tenant))] = _standing(day, month, barred)
-    for kind, sql in scope_sql.items():
+        found[Scope("tenant", rows.as_uuid(tenant))] = _of_tenant(active, day, month)
+    for kind, statement in scope_sql.items():
         ids = {asker.config_id for asker in askers if asker.config_id is not None}
         if kind == "config" and ids:
-            condition, values = rows.among(ids)
-            cursor.execute(sql + condition, values)
+            sql, values = rows.among(statement, ids)
+            cursor.execute(sql, values)
             for scope_id, day, month in cursor.fetchall():
                 found[Scope(kind, rows.as_uuid(scope_id))] = _standing(day, month, None)
     return found
@@ -229,9 +217,14 @@ def standings(cursor: Any, asking: Sequence[Reserve | Extend], scope_sql: Mappin
 _KEYS = (
     "SELECT k.id, k.budget_limit_daily, k.budget_limit_monthly, k.revoked_at, k.expires_at,"
     " t.id, t.is_active, t.budget_limit_daily, t.budget_limit_monthly"
-    " FROM api_keys k JOIN tenants t ON t.id = k.tenant_id WHERE k.id "
+    " FROM api_keys k JOIN tenants t ON t.id = k.tenant_id WHERE k.id"
 )
+_TENANTS = "SELECT t.id, t.is_active, t.budget_limit_daily, t.budget_limit_monthly FROM tenants t WHERE t.id"
 _NOBODY = Standing(daily=None, monthly=None)
+
+
+def _of_tenant(active: Any, daily: Any, monthly: Any) -> Standing:
+    return _standing(daily, monthly, None if active else TenantSuspended())
 
 
 def _standing(daily: Any, monthly: Any, barred: Exception | None) -> Standing:

@@ -152,20 +152,21 @@ def worst_case(card: PriceCard, *, input_bound: int, output_bound: int, cache_wr
     `cache_writes` says whether the request can write a provider's cache, which may cost more than plain input.
     """
     worst = ZERO
-    for tier in card.tiers:
-        if tier.above and input_bound <= tier.above:
-            continue
-        per_input = [
-            rate.price / rate.quantity
-            for meter, rate in tier.rates.items()
-            if meter in ("input", "cache_read", "audio_input") or (cache_writes and meter in CACHE_WRITES)
-        ]
-        per_output = [
-            rate.price / rate.quantity
-            for meter, rate in tier.rates.items()
-            if meter in ("output", "reasoning", "audio_output")
-        ]
-        fixed = tier.rates["request"].of(1) if "request" in tier.rates else ZERO
-        amount = max(per_input, default=ZERO) * input_bound + max(per_output, default=ZERO) * output_bound + fixed
-        worst = max(worst, amount)
-    return rounded(worst)
+    with localcontext() as exact:
+        exact.prec = 60
+        for tier in card.tiers:
+            if tier.above and input_bound <= tier.above:
+                continue
+            incoming = [
+                rate.of(input_bound)
+                for meter, rate in tier.rates.items()
+                if meter in ("input", "cache_read", "audio_input") or (cache_writes and meter in CACHE_WRITES)
+            ]
+            outgoing = [
+                rate.of(output_bound)
+                for meter, rate in tier.rates.items()
+                if meter in ("output", "reasoning", "audio_output")
+            ]
+            fixed = tier.rates["request"].of(1) if "request" in tier.rates else ZERO
+            worst = max(worst, max(incoming, default=ZERO) + max(outgoing, default=ZERO) + fixed)
+        return rounded(worst)

@@ -62,13 +62,14 @@ def cursor_of() -> Any:
     return connection.cursor()
 
 
-def among(values: Iterable[Any]) -> tuple[str, list[Any]]:
-    """(SQL condition, parameters) for "is one of `values`": one array on PostgreSQL, a list of names on SQLite."""
+def among(statement: str, values: Iterable[Any], tail: str = "") -> tuple[str, list[Any]]:
+    """(SQL, parameters) of `statement` with "is one of `values`" behind it: one array on PostgreSQL, a list of
+    placeholders on SQLite."""
     listed = list(values)
     if connection.vendor == "postgresql":
-        return "= ANY(%s)", [listed]
+        return f"{statement} = ANY(%s){tail}", [listed]
     places = ", ".join(["%s"] * len(listed))
-    return f"IN ({places})", [value.hex if isinstance(value, uuid.UUID) else value for value in listed]
+    return f"{statement} IN ({places}){tail}", [value.hex if isinstance(value, uuid.UUID) else value for value in listed]
 
 
 def usd(value: Any) -> Decimal:
@@ -105,6 +106,34 @@ def as_moment(value: Any) -> datetime:
     """A timestamp column's raw value, aware. SQLite stores naive UTC text."""
     parsed = value if isinstance(value, datetime) else datetime.fromisoformat(value)
     return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
+
+
+_USD_NAMES = frozenset(field.name for field in UsageRecord._meta.concrete_fields if isinstance(field, UsdField))
+
+
+def typed(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts as they come back from JSON, with the types a usage row wants."""
+    result: dict[str, Any] = {}
+    for name, value in facts.items():
+        if value is None or name not in _PARSE:
+            result[name] = value
+        else:
+            result[name] = _PARSE[name](value)
+    return result
+
+
+def _parsers() -> dict[str, Any]:
+    parsers: dict[str, Any] = {name: lambda value: Decimal(str(value)) for name in _USD_NAMES}
+    for column in UsageRecord._meta.concrete_fields:
+        if column.get_internal_type() == "UUIDField":
+            parsers[column.attname] = as_uuid
+        elif column.get_internal_type() == "DateField":
+            parsers[column.attname] = as_date
+    return parsers
+
+
+_PARSE = _parsers()
+ESSENTIAL = frozenset(_PARSE)  # of a usage row: ids, days and money
 
 
 class Table:

@@ -66,7 +66,7 @@ def _ring() -> list[tuple[bytes, bytes]]:
     return [(hashlib.sha256(b"tollgate key id" + key).digest()[:_ID], key) for key in settings.ENCRYPTION_KEYS]
 
 
-class SealedField(EncryptedMixin, models.BinaryField):  # type: ignore[misc]
+class SealedField(EncryptedMixin, models.BinaryField):  # type: ignore[type-arg]
     """django-cryptography's encrypted field with a keyring, AES-GCM and row binding instead of one key and pickle.
 
     The column's Python value is the ciphertext: rows load, list and dump without ever decrypting. `open` is explicit.

@@ -65,7 +65,8 @@ class ByRequestId:
 def with_tenant(queryset: QuerySet[Any]) -> QuerySet[Any]:
     """Each row with its tenant's slug, in the same query."""
     slug = Tenant.objects.filter(pk=OuterRef("tenant_id")).values("slug")[:1]
-    return queryset.annotate(tenant_slug=Subquery(slug))
+    named: QuerySet[Any] = queryset.annotate(tenant_slug=Subquery(slug))
+    return named
 
 
 @admin.register(UsageRecord)

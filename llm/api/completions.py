@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from asgiref.sync import markcoroutinefunction
+from django.db import DatabaseError
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.urls import URLPattern, path
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -20,8 +22,8 @@ from llm.types import ChatRequest
 from llm.wire import chat
 from llm.wire.chat_stream import ChatStream
 from tenants import auth, keys
-from tenants.auth import Caller
-from tenants.errors import InvalidValue
+from tenants.api.audited import caller_of
+from tenants.errors import InvalidValue, TollgateError
 
 
 class CompletionViewSet(ViewSet):
@@ -34,7 +36,7 @@ class CompletionViewSet(ViewSet):
     )
     async def create(self, request: Request) -> HttpResponseBase:
         """A completion, OpenAI-shaped. Streams server-sent events where `stream` is true."""
-        caller: Caller = request.auth
+        caller = caller_of(request)
         parsed = chat.parse(request._request.body, _incoming(request))
         reply = await completion.open(caller, parsed)
         headers = {name.decode(): value.decode() for name, value in chat.headers_of(reply)}
@@ -42,15 +44,17 @@ class CompletionViewSet(ViewSet):
             return HttpResponse(chat.body_of(reply), headers=headers)
         response = StreamingHttpResponse(_stream(parsed, reply), headers=headers)
         # A generator that never starts skips its `finally`; closing the response does not.
-        response._resource_closers.append(reply.abandon)
+        response._resource_closers.append(reply.abandon)  # type: ignore[attr-defined]  # Django's own, not in its stubs
         return response
 
-    async def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    async def dispatch(  # type: ignore[override]  # that it is a coroutine is the point
+        self, request: Any, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
         """DRF's dispatch on the event loop: the same steps, the caller read from the cache that was warmed first."""
         self.args, self.kwargs = args, kwargs
         wrapped = self.initialize_request(request, *args, **kwargs)
         self.request, self.headers = wrapped, self.default_response_headers
-        response: HttpResponseBase
+        response: Any
         try:
             await _warm(request)
             self.initial(wrapped, *args, **kwargs)
@@ -60,10 +64,11 @@ class CompletionViewSet(ViewSet):
                 self.http_method_not_allowed(wrapped)
             assert handler is not None
             response = await handler(wrapped, *args, **kwargs)
-        except Exception as error:  # DRF's own edge: its handler renders what it knows and raises the rest
+        except (TollgateError, APIException, DatabaseError) as error:  # what DRF's handler renders; a bug goes on up
             response = self.handle_exception(error)
         self.response = self.finalize_response(wrapped, response, *args, **kwargs)
-        return self.response
+        answered: HttpResponseBase = self.response
+        return answered
 
 
 async def _warm(request: Any) -> None:
@@ -115,7 +120,7 @@ class ExplainView(APIView):
     )
     def post(self, request: Request) -> Response:
         """`{model, power_level, task_type, priority, config, estimated_input_tokens, max_tokens, needs}`."""
-        caller: Caller = request.auth
+        caller = caller_of(request)
         if not isinstance(request.data, dict):
             raise InvalidValue("The body must be a JSON object.")
         assert caller.tenant_id is not None

@@ -96,8 +96,7 @@ def lookup(provider_slug: str, model_id: str, *, on: date | None = None) -> Feed
     on the time of day (off-peak discounts) the dearest of that day is given, because one row must cover every hour
     and a hold must never be too small.
     """
-    # Imported here, not at the top: see the module's docstring.
-    from genai_prices.data_snapshot import get_snapshot
+    from genai_prices.data_snapshot import get_snapshot  # lazily: see the module's docstring
 
     feed_provider, feed_model = _feed_names(provider_slug, model_id)
     if feed_provider is None:
@@ -130,8 +129,7 @@ def _feed_names(provider_slug: str, model_id: str) -> tuple[str | None, str]:
 
 def _instants(info: ModelInfo, day: date) -> Iterator[datetime]:
     """Instants of a UTC day that together see every price in force on it: midnight, and each edge of a daily window."""
-    # Imported here, not at the top: see the module's docstring.
-    from genai_prices.types import TimeOfDateConstraint
+    from genai_prices.types import TimeOfDateConstraint  # lazily: see the module's docstring
 
     edges = {time(0, 0, tzinfo=UTC)}
     for conditional in info.prices if isinstance(info.prices, list) else []:
@@ -143,8 +141,7 @@ def _instants(info: ModelInfo, day: date) -> Iterator[datetime]:
 
 def _prices(price: ModelPrice) -> Iterator[FeedPrice]:
     """One price set of the feed in our meters; every tier reprices the whole request, in the feed as with us."""
-    # Imported here, not at the top: see the module's docstring.
-    from genai_prices.types import TieredPrices
+    from genai_prices.types import TieredPrices  # lazily: see the module's docstring
 
     for key, value in vars(price).items():
         meter = _METERS.get(key)

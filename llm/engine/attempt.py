@@ -21,13 +21,16 @@ PING_S = 15.0
 class Progress:
     """What one call has brought so far: it stays readable when the call breaks off."""
 
-    sent: bool = False
+    sent: bool = False  # a connection was made: the provider may have seen the request, and may bill it
     upstream_s: float = 0.0  # seconds spent waiting for the provider before the first good event
     first_at: float | None = None  # time.perf_counter() of the first good event
     usage: Mapping[str, Any] | None = None
     produced_bytes: int = 0
     finished: bool = False
     dropped: tuple[str, ...] = ()
+
+    def connected(self) -> None:
+        self.sent = True
 
 
 @dataclass(slots=True)
@@ -37,6 +40,10 @@ class OpenStream:
     first: list[StreamEvent]
     rest: AsyncIterator[list[StreamEvent]] | None
     answer: Answer | None = field(default=None, repr=False)
+
+    async def hang_up(self) -> None:
+        """Let go of the provider, whether or not the stream was ever read. Harmless when it has ended."""
+        await _hang_up(self.answer)
 
 
 async def complete(client: Client, call: Call, progress: Progress) -> Completed:
@@ -60,7 +67,8 @@ async def complete(client: Client, call: Call, progress: Progress) -> Completed:
         finally:
             progress.upstream_s += time.perf_counter() - started
         progress.first_at = time.perf_counter()
-        done = registry.adapter(call.target.model.provider.dialect).parse_response(body)
+        byok = call.target.key_source == "byok"
+        done = registry.adapter(call.target.model.provider.dialect).parse_response(body, byok=byok)
     progress.usage = done.usage
     progress.finished = True
     return done
@@ -102,6 +110,9 @@ async def pump(stream: OpenStream, channel: Channel, progress: Progress) -> None
     if stream.rest is None or answer is None:
         progress.finished = True
         return
+    if progress.finished:  # it all came at once: a provider that now forgets to hang up is not waited for
+        await answer.close(drained=True)
+        return
     loop = asyncio.get_running_loop()
     idle_s = settings.UPSTREAM_IDLE_TIMEOUT_S
     last_moment = loop.time() + settings.UPSTREAM_TOTAL_TIMEOUT_S
@@ -112,13 +123,12 @@ async def pump(stream: OpenStream, channel: Channel, progress: Progress) -> None
                 _note(progress, events)
                 channel.put(events, _weight(events))
                 pinger.heard_at = loop.time()
+                if progress.finished:
+                    break
                 if channel.full:
                     deadline.reschedule(last_moment)  # a slow client: the provider may wait
                     await channel.room()
                 deadline.reschedule(min(loop.time() + idle_s, last_moment))
-                if events and events[-1].done:
-                    progress.finished = True
-                    break
         if not (progress.finished or _framed(answer)):
             raise UpstreamFailed("The provider's stream ended early.")
         progress.finished = True
@@ -158,8 +168,7 @@ async def _send(client: Client, call: Call, progress: Progress) -> Answer:
     adapter = registry.adapter(call.target.model.provider.dialect)
     upstream = adapter.build(call)
     progress.dropped = upstream.dropped
-    answer = await client.send(upstream)
-    progress.sent = True
+    answer = await client.send(upstream, progress.connected)
     if answer.status == 200:
         return answer
     try:
@@ -192,6 +201,8 @@ def _note(progress: Progress, events: list[StreamEvent]) -> None:
         progress.produced_bytes += event.output_bytes
         if event.usage is not None:
             progress.usage = event.usage
+        if event.done:
+            progress.finished = True
         if event.good and progress.first_at is None:
             progress.first_at = time.perf_counter()
 

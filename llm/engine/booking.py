@@ -117,6 +117,12 @@ class Booking:
             Result(status=Status.CANCELLED, status_code=499, usage=usage, error_code="client_gone")
         )
 
+    def let_go(self) -> None:
+        """If no settlement was worked out (a bug of ours), leave the hold to the sweeper: nothing is held for ever."""
+        if self._hold is not None and not self._settled:
+            self._settled = True
+            self.ledger.disown(self._hold)
+
     def _so_far(self) -> Usage:
         progress = self.progress
         return bookkeeping.usage_of(progress.usage, self.target, self.request, progress.produced_bytes)
@@ -125,7 +131,6 @@ class Booking:
         hold = self._hold
         if hold is None or self._settled:
             return None
-        self._settled = True
         received = self.request.received
         result.latency_ms = round((time.perf_counter() - received) * 1000)
         if self.progress.first_at is not None:
@@ -139,6 +144,7 @@ class Booking:
             result=result,
             day=hold.billing_day,
         )
+        self._settled = True
         committed = await self.ledger.settle(Settle(hold=hold, usage=row, now=self.request.now))
         return charged.budget if committed else None
 

@@ -152,7 +152,8 @@ def closing_row(
     charged = _charge(cost.total, target, tenant)
     first = decision.targets[0]
     fell_back = target.model.id != first.model.id or target.credential != first.credential
-    reason = result.attempts[-2].code if fell_back and len(result.attempts) > 1 else ""
+    # Without an attempt before it the first target was passed over at the reserve.
+    reason = "" if not fell_back else result.attempts[-2].code if len(result.attempts) > 1 else "budget"
     seconds = (result.latency_ms - (result.ttft_ms or 0)) / 1000
     row = {
         **opening,

@@ -24,7 +24,7 @@ from llm.engine.channel import Channel, Ending
 from llm.engine.http import NeverSent
 from llm.engine.limits import Standing
 from llm.engine.refusals import Refusal
-from llm.errors import ByokRejected, NoRoute, ProviderError
+from llm.errors import ByokRejected, NoRoute, ProviderError, UpstreamRateLimited
 from llm.routing.plan import plan
 from llm.types import ChatRequest, Completed, Decision, RouteCaller, Target, TenantState
 from tenants.auth import Caller
@@ -89,6 +89,7 @@ class Journey:
         self._task: asyncio.Task[None] | None = None
         self._at_provider = False
         self._standings: tuple[Standing, ...] = ()
+        self._wait_s: float | None = None  # the shortest Retry-After of the providers that limit requests
         self._booking: Booking | None = None
         self._channel: Channel | None = None
 
@@ -140,6 +141,8 @@ class Journey:
         except BaseException:
             await booking.settle_failed(TollgateError("The gateway failed."))
             raise
+        finally:
+            booking.let_go()
 
     async def _call_and_answer(self, booking: Booking) -> None:
         """Try the targets in order until one answers."""
@@ -150,6 +153,7 @@ class Journey:
                 await self._attempt(booking)
                 return
             except ProviderError as error:
+                self._keep_shortest_wait(error)
                 if self._channel is not None or len(booking.attempts) >= MAX_ATTEMPTS:
                     raise
                 if isinstance(error, NeverSent) and index + 1 == len(targets) and self.runtime.may_retry():
@@ -158,6 +162,12 @@ class Journey:
                 if not error.fallback:
                     raise
                 index = await self._next_target(booking, index + 1, error)
+
+    def _keep_shortest_wait(self, error: ProviderError) -> None:
+        """Of several providers that limit requests, the client is told the one that is free first."""
+        if isinstance(error, UpstreamRateLimited):
+            waits = [wait for wait in (self._wait_s, error.retry_after) if wait is not None]
+            self._wait_s = error.retry_after = min(waits, default=None)
 
     async def _next_target(self, booking: Booking, index: int, error: ProviderError) -> int:
         """The next target that the budgets allow. Raises `error` if there is none."""
@@ -182,7 +192,10 @@ class Journey:
                 self._promise(booking)
                 channel = self._channel
                 assert channel is not None
-                await self._at_the_provider(attempt.pump(stream, channel, progress))
+                try:
+                    await self._at_the_provider(attempt.pump(stream, channel, progress))
+                finally:
+                    await stream.hang_up()  # a client that left in between: the pump never started
                 usage, _ = await booking.settle_done()
                 channel.end(Ending(usage=usage))
             else:
@@ -192,7 +205,8 @@ class Journey:
                 self._resolve(self._reply(booking, completed=completed, usage=usage, cost_usd=cost))
         except ProviderError as error:
             record.status, record.code = error.status, error.code
-            if progress.sent and self._channel is None and error.code not in _NOT_BILLED:
+            ours = booking.target.key_source != "byok"  # what a tenant's own key lost is the tenant's, at its provider
+            if ours and progress.sent and self._channel is None and error.code not in _NOT_BILLED:
                 record.lost_usd = bookkeeping.lost_cost(booking.target, self.request)
             if isinstance(error, ByokRejected):
                 error.message = f"{error.message} The key is the stored one named “{_key_name(booking.target)}”."

@@ -5,9 +5,11 @@ whose pool is scanned on every request. Timeouts are the journey's own, so the t
 """
 
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 from functools import lru_cache
 
 import aiohttp
@@ -65,12 +67,25 @@ class Answer:
             response.close()
 
 
+# What to call once the request under way has a connection: from then on the provider may see it, and bill it.
+_CONNECTED: ContextVar[Callable[[], None]] = ContextVar("connected")
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Says when a connection is there. The transport takes no per-request hook, but asks in the request's own task."""
+
+    async def connect(self, *request: Any, **options: Any) -> Any:
+        connection = await super().connect(*request, **options)
+        _CONNECTED.get()()
+        return connection
+
+
 class Client:
     """One event loop's connections to providers."""
 
     def __init__(self) -> None:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=_Connector(
                 limit=0, keepalive_timeout=KEEPALIVE_S, ssl=ssl_context(), ttl_dns_cache=60, enable_cleanup_closed=True
             ),
             auto_decompress=False,

@@ -3,7 +3,7 @@
 With N web processes a key gets at most N times its rate: budgets are the strict limit, these are for fairness.
 """
 
-import time
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,11 +27,35 @@ class Standing:
     reset_s: float
 
 
+MINUTE_S = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """One sliding count: what the clock's last minute had, what this one has, and the seconds it has left."""
+
+    previous: int
+    current: int
+    left_s: float
+
+    def remaining(self, limit: int) -> int:
+        return max(0, limit - math.floor(self.previous * self.left_s / MINUTE_S + self.current))
+
+    def wait(self, limit: int, cost: int) -> float:
+        """Seconds until `cost` more are let in, if nobody else asks: the last minute's count fades evenly."""
+        room = limit - cost + 1  # the weighted count has to fall below it
+        if self.current < room:
+            faded_s = MINUTE_S * (room - self.current) / self.previous if self.previous else self.left_s
+            return max(0.0, self.left_s - faded_s)
+        return self.left_s + MINUTE_S * (1 - room / self.current)
+
+
 class Limits:
     """One process's counters."""
 
     def __init__(self) -> None:
-        self._windows = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._storage = MemoryStorage()
+        self._windows = SlidingWindowCounterRateLimiter(self._storage)
         self._under_way: dict[UUID, int] = {}
 
     def count(self, caller: Caller, *, tokens: int) -> tuple[Standing, ...]:
@@ -51,15 +75,17 @@ class Limits:
                 f"This request alone is over the key's limit of {limit} {what} per minute. Send less, or raise the limit."
             )
         item = RateLimitItemPerMinute(limit)
+        name = item.key_for(str(caller.key_id), what)
         accepted = self._windows.hit(item, str(caller.key_id), what, cost=cost)
-        stats = self._windows.get_window_stats(item, str(caller.key_id), what)
-        reset_s = max(0.0, stats.reset_time - time.time())
+        previous, previous_s, current, current_s = self._storage.get_sliding_window(name, MINUTE_S)
+        window = Window(previous=previous, current=current, left_s=current_s - MINUTE_S)
         if not accepted:
+            wait_s = math.floor(window.wait(limit, cost)) + 1
             raise RateLimited(
-                f"This key may send {limit} {what} per minute. Wait {max(1, round(reset_s))} s, or raise the limit.",
-                retry_after=max(1.0, reset_s),
+                f"This key may send {limit} {what} per minute. Wait {wait_s} s, or raise the limit.",
+                retry_after=float(wait_s),
             )
-        return Standing(what=what, limit=limit, remaining=max(0, int(stats.remaining)), reset_s=reset_s)
+        return Standing(what=what, limit=limit, remaining=window.remaining(limit), reset_s=window.wait(limit, limit))
 
     @contextmanager
     def one_more(self, caller: Caller) -> Iterator[None]:

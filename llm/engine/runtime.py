@@ -21,7 +21,7 @@ from tenants import auth
 
 logger = logging.getLogger(__name__)
 
-CONFIG_LIMITS = "SELECT id, budget_limit_daily, budget_limit_monthly FROM llm_configs WHERE id "
+CONFIG_LIMITS = "SELECT id, budget_limit_daily, budget_limit_monthly FROM llm_configs WHERE id"
 MAX_REFUSALS_WAITING = 1_000
 RETRY_SHARE = 0.2
 RETRY_RESERVE = 10.0

@@ -9,7 +9,7 @@ the rows themselves. Nothing has to remember to tell: admin, API, bulk update, s
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.db import DatabaseError, connection
@@ -133,15 +133,23 @@ def card_of(version: models.PriceVersion) -> PriceCard:
         tiers[component.above_tokens][component.meter] = Rate(
             price=component.unit_price_usd, quantity=component.unit_quantity
         )
-    base = tiers.get(0, {})
     return PriceCard(
         version_id=version.pk,
         number=version.number,
         effective_from=version.effective_from,
         effective_to=version.effective_to,
-        # A tier prices what it names; the base tier's price holds for the rest.
-        tiers=tuple(Tier(above=above, rates={**base, **tiers[above]}) for above in sorted({0, *tiers}, reverse=True)),
+        tiers=_whole_tiers(tiers),
     )
+
+
+def _whole_tiers(named: Mapping[int, Mapping[str, Rate]]) -> tuple[Tier, ...]:
+    """Highest threshold first. A tier prices what it names; for the rest the price of the tier below goes on."""
+    found: list[Tier] = []
+    rates: dict[str, Rate] = {}
+    for above in sorted({0, *named}):
+        rates = {**rates, **named.get(above, {})}
+        found.append(Tier(above=above, rates=rates))
+    return tuple(reversed(found))
 
 
 def _model(row: models.LLMModel, provider: Provider, prices: tuple[PriceCard, ...]) -> Model:
@@ -221,15 +229,16 @@ def fingerprint(last: tuple[Any, Any] | None = None) -> tuple[Any, Any]:
         version = cursor.fetchone()[0]
         if last is not None and last[0] == version:
             return last
-        return version, hash(tuple(_rows(cursor, TABLES.items())))
+        return version, hash(tuple(_rows(cursor)))
 
 
-def _rows(cursor: Any, tables: Iterable[tuple[str, str]]) -> Iterable[Any]:
-    for table, where in tables:
-        cursor.execute("SELECT * FROM " + table + where)
+def _rows(cursor: Any) -> Iterable[Any]:
+    for statement in _WHOLE:
+        cursor.execute(statement)
         yield from cursor.fetchall()
 
 
+_WHOLE = tuple("SELECT * FROM " + table + where for table, where in TABLES.items())
 _XMINS = " UNION ALL ".join(
     "SELECT count(*), coalesce(sum(xmin::text::bigint), 0) FROM " + table + where for table, where in TABLES.items()
 )
@@ -291,7 +300,7 @@ class Watch:
         except DatabaseError as error:
             logger.warning("The catalog could not be looked at, the old one serves on: %s", type(error).__name__)
             connection.close()
-        except Exception:  # a row that cannot be frozen must not stop the watch: the old snapshot serves on, loudly
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):  # a row that cannot be frozen
             logger.exception("The catalog could not be rebuilt, the old one serves on")
 
 

@@ -46,7 +46,8 @@ class PriceVersion(models.Model):
         """USD per million of `meter` below every context threshold."""
         for component in self.components.all():
             if component.meter == meter and component.above_tokens == 0:
-                return component.unit_price_usd * PER_MILLION / component.unit_quantity
+                price: Decimal = component.unit_price_usd * PER_MILLION / component.unit_quantity
+                return price
         return None
 
 

@@ -54,8 +54,8 @@ class Anthropic:
             dropped=tuple(dropped),
         )
 
-    def parse_response(self, body: bytes) -> Completed:
-        return completion(body)
+    def parse_response(self, body: bytes, *, byok: bool = False) -> Completed:
+        return completion(body, byok=byok)
 
     def decoder(self) -> Decoder:
         return SseDecoder()

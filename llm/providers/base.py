@@ -40,8 +40,8 @@ class Adapter(Protocol):
         """The provider's request. Raises InvalidRequest naming the parameter the dialect cannot express."""
         ...
 
-    def parse_response(self, body: bytes) -> Completed:
-        """Raises UpstreamInvalid for what is no answer, ProviderError for an error under 200."""
+    def parse_response(self, body: bytes, *, byok: bool = False) -> Completed:
+        """Raises UpstreamInvalid for what is no answer, ProviderError for an error under 200; `byok` as in parse_error."""
         ...
 
     def decoder(self) -> Decoder: ...

@@ -51,8 +51,8 @@ class OpenAI:
             dropped=tuple(dropped),
         )
 
-    def parse_response(self, body: bytes) -> Completed:
-        return completion(body)
+    def parse_response(self, body: bytes, *, byok: bool = False) -> Completed:
+        return completion(body, byok=byok)
 
     def decoder(self) -> Decoder:
         return SseDecoder()

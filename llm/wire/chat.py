@@ -79,7 +79,10 @@ def parse(raw: bytes, incoming: Incoming) -> ChatRequest:
         choices=body.get("n") or 1,
         needs=_needs(body, stream, size),
         text=_last_user_text(body["messages"]),
-        **extras,
+        power_level=extras["power_level"],
+        task_type=extras["task_type"],
+        priority=extras["priority"],
+        config=extras["config"],
     )
     return ChatRequest(
         id=incoming.id,

@@ -206,6 +206,7 @@ REST_FRAMEWORK = {
         "rest_framework.filters.SearchFilter",
         "rest_framework.filters.OrderingFilter",
     ],
+    "DEFAULT_METADATA_CLASS": None,  # OPTIONS is a 405 like any method a view has not: the schema is at /api/schema/
     "DEFAULT_PAGINATION_CLASS": "tollgate.api.Page",
     "PAGE_SIZE": 50,
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
@@ -241,6 +242,7 @@ UNFOLD = {
     "SITE_SUBHEADER": "LLM gateway",
     "SITE_SYMBOL": "toll",
     "SITE_URL": "/admin/",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "tollgate.admin.navigation.favicon"}],
     "SHOW_HISTORY": True,  # the audit log of the object
     "SHOW_VIEW_ON_SITE": False,
     "DASHBOARD_CALLBACK": "tollgate.admin.dashboard.context",

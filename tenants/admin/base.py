@@ -209,7 +209,7 @@ class Audited:
             "events": [(event, changes(event)) for event in events],
             **(extra_context or {}),
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]  # Django's admin does the same
+        request.current_app = self.admin_site.name
         return TemplateResponse(request, "tenants/admin/history.html", context)
 
     def related_history(self, row: Any) -> Q:
@@ -217,7 +217,9 @@ class Audited:
         return Q(pk__in=())
 
     def one(self, request: HttpRequest, object_id: str) -> Any:
-        """The row of a page of its own, or 404; 403 for those who may not change it."""
+        """The row of a page of its own, or 404; 403 for those who may not change it, whether there is one or not."""
+        if not self.has_change_permission(request):  # type: ignore[attr-defined]
+            raise PermissionDenied
         row = get_object_or_404(self.get_queryset(request), pk=object_id)  # type: ignore[attr-defined]
         if not self.has_change_permission(request, row):  # type: ignore[attr-defined]
             raise PermissionDenied

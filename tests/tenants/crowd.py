@@ -7,6 +7,7 @@ from typing import Any
 
 from django.contrib.auth.models import Permission, User
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 
 from billing.models import Adjustment, BudgetWindow, DailyUsage, Hold, UsageRecord
@@ -94,8 +95,8 @@ def permit(user: User, *, only: str | None = None, all_but: str | None = None) -
     """Give a staff member exactly one permission (`app.codename`), or every one except it."""
     everything = Permission.objects.filter(content_type__app_label__in=["tenants", "billing", "llm"])
     named = (only or all_but or "").partition(".")
-    wanted = everything.filter(content_type__app_label=named[0], codename=named[2])
-    user.user_permissions.set(wanted if only else everything.difference(wanted))
+    this = Q(content_type__app_label=named[0], codename=named[2])
+    user.user_permissions.set(everything.filter(this if only else ~this))
 
 
 def _house(slug: str, provider: LLMProvider) -> House:

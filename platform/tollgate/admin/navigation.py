@@ -105,5 +105,9 @@ def _allowed(permission: str) -> Callable[[HttpRequest], bool]:
     return allowed
 
 
+def favicon(request: HttpRequest) -> str:
+    return static("tollgate/favicon.svg")
+
+
 def stylesheet(request: HttpRequest) -> str:
     return static("tollgate/admin.css")

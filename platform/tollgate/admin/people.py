@@ -89,5 +89,5 @@ class UserAdmin(RightsAudited, DjangoUserAdmin, ModelAdmin):  # type: ignore[typ
 
 
 @admin.register(Group)
-class GroupAdmin(RightsAudited, DjangoGroupAdmin, ModelAdmin):  # type: ignore[type-arg, misc]
+class GroupAdmin(RightsAudited, DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]
     """A set of permissions, given to several people at once."""
