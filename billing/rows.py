@@ -36,6 +36,8 @@ def _plain(value: Any) -> Any:
 
 def _converter(field: Any) -> Convert | None:
     """How a Python value becomes what SQLite's driver takes. None: as it is."""
+    if isinstance(field, models.ForeignKey):
+        return _converter(field.target_field)
     if isinstance(field, models.JSONField):
         return as_json
     if isinstance(field, UsdField):

@@ -5,6 +5,9 @@ TollgateError (tenants.errors)
 ├── ModelNotFound              404  unknown, disabled, or another tenant's
 ├── NoRoute                         nothing is left to send it to; carries the Decision with all rejections
 ├── RateLimited                429  the key's requests or tokens per minute, or too many at once
+├── IdempotencyConflict        409  a request with this Idempotency-Key is still under way
+├── IdempotencyMismatch        422  this Idempotency-Key was used for another body
+├── GatewayFailed              500  a bug of ours: the request id finds it in the log
 └── ProviderError                   what a provider did; `fallback` says whether another target may be tried
     ├── UpstreamRejected       400  it says the request is wrong (400, 422)
     ├── UpstreamAuthFailed     502  it refused the platform's key
@@ -50,6 +53,32 @@ class RateLimited(TollgateError):
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
     retryable = True
+
+
+class IdempotencyConflict(TollgateError):
+    status = 409
+    type = "invalid_request_error"
+    code = "idempotency_in_flight"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("A request with this Idempotency-Key is still under way. Wait for it, or use another key.")
+
+
+class IdempotencyMismatch(TollgateError):
+    status = 422
+    type = "invalid_request_error"
+    code = "idempotency_mismatch"
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used for another body. Use a new key for a new request.")
+
+
+class GatewayFailed(TollgateError):
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("The gateway failed. The request id tells its operators where.")
 
 
 class ProviderError(TollgateError):

@@ -96,7 +96,7 @@ def _asked(trace: Mapping[str, Any]) -> list[tuple[str, str]]:
     asked = [(label, dress.short(trace[key])) for key, label in labels.items() if trace.get(key)]
     if trace.get("task_type"):
         sure = trace.get("task_confidence")
-        certain = f" ({sure:.0%} sure)" if isinstance(sure, int | float) and 0 <= sure < 1 else ""
+        certain = f" ({sure:.0%} sure)" if isinstance(sure, int | float) and 0 < sure < 1 else ""
         asked.append(("task", f"{trace['task_type']}{certain}"))
     return asked
 
@@ -104,7 +104,7 @@ def _asked(trace: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _facts(chosen: Mapping[str, Any]) -> list[tuple[str, str]]:
     labels = {"key_source": "key", "estimated_cost": "estimated cost", "rule": "rule"}
     facts = [(labels[key], str(chosen[key])) for key in labels if chosen.get(key) not in (None, "")]
-    return [(label, f"${value}" if label == "estimated cost" else value) for label, value in facts]
+    return [(label, _usd(value) if label == "estimated cost" else value) for label, value in facts]
 
 
 def _candidate(item: Mapping[str, Any]) -> tuple[str, str, list[tuple[str, str]]]:

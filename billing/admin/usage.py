@@ -147,7 +147,7 @@ class UsageRecordAdmin(ByRequestId, ReadOnlyAdmin):
 
     @display(description="Model")
     def asked(self, obj: UsageRecord) -> SafeString:
-        below = " · ".join(word for word in (obj.power_level, obj.task_type, obj.config_name) if word)
+        below = " · ".join(word for word in (obj.power_level, obj.task_type) if word)
         return dress.stack(f"{obj.provider_slug}/{obj.model_name}", below)
 
     @display(description="Model")

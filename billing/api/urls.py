@@ -1,14 +1,15 @@
-"""The usage API. `/?$`: every URL answers with and without a trailing slash."""
+"""The usage API; each URL answers with and without a trailing slash."""
 
-from django.urls import URLPattern, URLResolver, re_path
+from django.urls import URLPattern, URLResolver
 
 from billing.api import views
+from tenants.api.routes import route
 
 urlpatterns: list[URLPattern | URLResolver] = [
-    re_path(r"^me/?$", views.WhoAmI.as_view(), name="me"),
-    re_path(r"^llm/usage/?$", views.UsageList.as_view(), name="usage"),
-    re_path(r"^llm/usage/summary/?$", views.UsageSummary.as_view(), name="usage-summary"),
-    re_path(r"^admin/usage/?$", views.AdminUsageList.as_view(), name="admin-usage"),
-    re_path(r"^admin/usage/summary/?$", views.AdminUsageSummary.as_view(), name="admin-usage-summary"),
-    re_path(r"^admin/usage/top-models/?$", views.AdminTopModels.as_view(), name="admin-usage-top-models"),
+    *route("me", views.WhoAmI),
+    *route("llm/usage", views.UsageList),
+    *route("llm/usage/summary", views.UsageSummary),
+    *route("admin/usage", views.AdminUsageList),
+    *route("admin/usage/summary", views.AdminUsageSummary),
+    *route("admin/usage/top-models", views.AdminTopModels),
 ]

@@ -189,7 +189,10 @@ def scaled(version: PriceVersion, percent: Decimal) -> list[prices.Component]:
 
 
 def change_all(request: HttpRequest, models: QuerySet[LLMModel], form: PercentForm, now: datetime) -> tuple[int, int]:
-    """All or none, for models that came `prices.with_prices`: (models changed, models without a price). Raises what `prices.set_price` raises."""
+    """All or none: (models changed, models without a price).
+
+    `models` came through `prices.with_prices`. Raises what `prices.set_price` raises.
+    """
     values = form.cleaned_data
     changed = unpriced = 0
     with transaction.atomic():

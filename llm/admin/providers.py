@@ -4,12 +4,10 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Count, Q, QuerySet
 from django.forms import BaseModelFormSet, ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
@@ -108,6 +106,7 @@ class LLMProviderAdmin(ModelAdmin):
         ("min_tier_required", ChoicesDropdownFilter),
         "is_system_provider",
     ]
+    ordering = ["slug"]
     search_fields = ["slug", "name", "display_name", "base_url"]
     search_help_text = "Slug, name or address."
     actions = ["probe_selected", "activate", "disable"]
@@ -224,9 +223,7 @@ class LLMProviderAdmin(ModelAdmin):
         """The Test button: probe now and say in words what came back."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        provider = get_object_or_404(LLMProvider, pk=object_id)
-        if not self.has_change_permission(request, provider):
-            raise PermissionDenied
+        provider: LLMProvider = self.one(request, object_id)
         self.probe(request, provider)
         return HttpResponseRedirect(change_url(provider))
 

@@ -10,8 +10,9 @@ from django.conf import settings
 
 from llm.engine.channel import PING, Channel
 from llm.engine.http import MAX_ERROR_BYTES, Answer, Client
-from llm.errors import UpstreamFailed, UpstreamInvalid, UpstreamTimeout
+from llm.errors import ProviderError, UpstreamFailed, UpstreamInvalid, UpstreamTimeout
 from llm.providers import registry, sandbox
+from llm.providers.base import StreamReader
 from llm.types import Call, Completed, StreamEvent
 
 PING_S = 15.0
@@ -184,16 +185,27 @@ async def _events(answer: Answer, call: Call) -> AsyncIterator[list[StreamEvent]
     adapter = registry.adapter(call.target.model.provider.dialect)
     decoder, reader = adapter.decoder(), adapter.reader(call)
     async for data in answer.chunks():
-        events: list[StreamEvent] = []
-        for payload in decoder.feed(data):
-            events += reader.read(payload)
+        events, failure = _read(reader, decoder.feed(data))
         if events:
             yield events
-    events = []
-    for payload in decoder.close():
-        events += reader.read(payload)
+        if failure is not None:
+            raise failure
+    events, failure = _read(reader, decoder.close())
     if events:
         yield events
+    if failure is not None:
+        raise failure
+
+
+def _read(reader: StreamReader, payloads: list[bytes]) -> tuple[list[StreamEvent], ProviderError | None]:
+    """The events of one read up to the first that is an error: what came before it is still the client's, and billed."""
+    events: list[StreamEvent] = []
+    try:
+        for payload in payloads:
+            events += reader.read(payload)
+    except ProviderError as error:
+        return events, error
+    return events, None
 
 
 def _note(progress: Progress, events: list[StreamEvent]) -> None:

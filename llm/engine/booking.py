@@ -1,5 +1,6 @@
 """The money of one journey: what is held, for which target, and its one settlement."""
 
+import logging
 import time
 from dataclasses import replace
 from decimal import Decimal
@@ -14,6 +15,8 @@ from llm.engine.bookkeeping import NOTHING_USED, Attempt, Result, Status
 from llm.types import Call, ChatRequest, Decision, Rejection, Target, TenantState, Usage
 from tenants.auth import Caller
 from tenants.errors import TollgateError
+
+logger = logging.getLogger(__name__)
 
 
 class Booking:
@@ -145,6 +148,8 @@ class Booking:
             day=hold.billing_day,
         )
         self._settled = True
+        if row["is_overrun"]:
+            logger.warning("Request %s cost more than was held: the provider went beyond its cap", self.request.id)
         committed = await self.ledger.settle(Settle(hold=hold, usage=row, now=self.request.now))
         return charged.budget if committed else None
 

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import random
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -24,7 +25,7 @@ from llm.engine.channel import Channel, Ending
 from llm.engine.http import NeverSent
 from llm.engine.limits import Standing
 from llm.engine.refusals import Refusal
-from llm.errors import ByokRejected, NoRoute, ProviderError, UpstreamRateLimited
+from llm.errors import ByokRejected, GatewayFailed, NoRoute, ProviderError, UpstreamAuthFailed, UpstreamRateLimited
 from llm.routing.plan import plan
 from llm.types import ChatRequest, Completed, Decision, RouteCaller, Target, TenantState
 from tenants.auth import Caller
@@ -110,7 +111,7 @@ class Journey:
 
     async def _run(self) -> None:
         try:
-            with self.runtime.limits.one_more(self.caller):
+            with self.runtime.limits.one_more(self.caller), self._only_once():
                 await self._serve()
         except TollgateError as error:
             self._refuse(error)
@@ -118,7 +119,13 @@ class Journey:
             self._answer_nobody()
         except Exception as error:  # a bug: the client is told so, and the hold was resolved on the way here
             logger.exception("Request %s failed inside the gateway", self.request.id)
-            self._refuse(TollgateError("The gateway failed. The request id tells its operators where."), error)
+            self._refuse(GatewayFailed(), error)
+
+    def _only_once(self) -> AbstractContextManager[None]:
+        if self.request.idempotency is None:
+            return nullcontext()
+        key, body = self.request.idempotency
+        return self.runtime.idempotency.once(self.caller.key_id, key, body)
 
     async def _serve(self) -> None:
         if self.runtime.draining:
@@ -139,7 +146,7 @@ class Journey:
             await booking.settle_failed(error)
             raise
         except BaseException:
-            await booking.settle_failed(TollgateError("The gateway failed."))
+            await booking.settle_failed(GatewayFailed())
             raise
         finally:
             booking.let_go()
@@ -203,13 +210,17 @@ class Journey:
                 record.status = 200
                 usage, cost = await booking.settle_done()
                 self._resolve(self._reply(booking, completed=completed, usage=usage, cost_usd=cost))
-        except ProviderError as error:
+        except ProviderError as raised:
+            error = _as_own(raised, booking.target)
             record.status, record.code = error.status, error.code
+            if isinstance(error, UpstreamAuthFailed):
+                slug, name = booking.target.model.provider.slug, _key_name(booking.target)
+                logger.error("Provider %s refuses the platform's key “%s”: replace it", slug, name)
             ours = booking.target.key_source != "byok"  # what a tenant's own key lost is the tenant's, at its provider
             if ours and progress.sent and self._channel is None and error.code not in _NOT_BILLED:
                 record.lost_usd = bookkeeping.lost_cost(booking.target, self.request)
-            if isinstance(error, ByokRejected):
-                error.message = f"{error.message} The key is the stored one named “{_key_name(booking.target)}”."
+            if error is not raised:
+                raise error from raised
             raise
         finally:
             record.latency_ms = round((time.perf_counter() - started) * 1000)
@@ -319,6 +330,15 @@ class Journey:
 
 # Answers that say no before any work was done: vendors do not bill them.
 _NOT_BILLED = frozenset({"upstream_rejected", "upstream_auth_failed", "byok_rejected", "upstream_rate_limited"})
+
+
+def _as_own(error: ProviderError, target: Target) -> ProviderError:
+    """An error with the tenant's own key is the tenant's to mend: named, and never answered with the platform's key."""
+    if target.key_source != "byok" or not isinstance(error, (UpstreamAuthFailed, ByokRejected)):
+        return error
+    return ByokRejected(
+        f"The provider refuses your own key, the stored one named “{_key_name(target)}”. Replace it, or remove it."
+    )
 
 
 def _key_name(target: Target) -> str:

@@ -98,12 +98,16 @@ class Client:
         self._transport = AiohttpTransport(client=self._session, verify=ssl_context(), trust_env=False)
         self._timeout = {"connect": settings.UPSTREAM_CONNECT_TIMEOUT_S, "read": None, "pool": None}
 
-    async def send(self, upstream: Upstream) -> Answer:
-        """Send, and wait for status and headers. Raises NeverSent, UpstreamFailed, UpstreamTimeout."""
+    async def send(self, upstream: Upstream, on_connected: Callable[[], None]) -> Answer:
+        """Send, and wait for status and headers. Raises NeverSent, UpstreamFailed, UpstreamTimeout.
+
+        `on_connected` is called before the first byte goes out.
+        """
+        _CONNECTED.set(on_connected)
         request = httpx.Request(
             "POST",
             _url(upstream.url),
-            headers=[("Accept-Encoding", "identity"), ("Accept", "*/*"), *upstream.headers.items()],
+            headers={"accept-encoding": "identity", "accept": "*/*", **upstream.headers},
             content=upstream.body,
             extensions={"timeout": self._timeout},
         )

@@ -15,6 +15,7 @@ from django.db import DatabaseError
 from billing.ledger import Ledger
 from llm.engine import refusals, snapshot, tenant_state
 from llm.engine.http import Client
+from llm.engine.idempotency import Idempotency
 from llm.engine.limits import Limits
 from llm.types import RoutingState
 from tenants import auth
@@ -33,6 +34,7 @@ class Runtime:
     def __init__(self) -> None:
         self.ledger = Ledger({"config": CONFIG_LIMITS})
         self.limits = Limits()
+        self.idempotency = Idempotency()
         self.state = RoutingState()
         self.draining = False
         self._client: Client | None = None

@@ -30,7 +30,8 @@ _TEXT_FIELDS = ("content", "name", "tool_call_id", "reasoning_content", "refusal
 
 @dataclass(slots=True)
 class Size:
-    """What a request's input is made of. `bounded` is False if a part of it has no published maximum."""
+    """What a request's input is made of. `bounded` is False if a part of it has no published maximum; `tools` is True if
+    the provider may have to be told of tools."""
 
     estimate: int = 0
     text_bytes: int = 0
@@ -97,18 +98,22 @@ def measure(body: Mapping[str, Any]) -> Size:
                 _text(size, value)
             elif isinstance(value, list):
                 _parts(size, value)
-        calls = message.get("tool_calls")
-        if calls:
-            _json(size, calls)
-        unknown = message.get("function_call")
-        if unknown:
-            _json(size, unknown)
+        for name in ("tool_calls", "function_call"):
+            if message.get(name):
+                # A dialect may have to define the tools that a conversation has called before.
+                size.tools = True
+                _json(size, message[name])
+        if message.get("thinking_blocks"):
+            _json(size, message["thinking_blocks"])
     for name in ("tools", "functions"):
         if body.get(name):
             size.tools = True
             _json(size, body[name])
-    if body.get("response_format"):
-        _json(size, body["response_format"])
+    wanted = body.get("response_format")
+    if wanted:
+        # Where a dialect has no schema of its own, a tool or an instruction stands in for it.
+        size.tools = size.tools or wanted.get("type") != "text"
+        _json(size, wanted)
     return size
 
 

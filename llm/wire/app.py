@@ -15,6 +15,7 @@ import orjson
 from django.conf import settings
 
 from llm.engine import completion, runtime, snapshot, tenant_state
+from llm.errors import GatewayFailed
 from llm.wire import chat, models
 from llm.wire.chat_stream import ChatStream
 from llm.wire.errors import (
@@ -117,7 +118,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     except Exception:  # a bug: logged with its request id, and the client gets JSON like everybody
         logger.exception("Request %s failed on the wire", exchange.id)
         if not exchange.started:
-            await exchange.refuse(TollgateError("The gateway failed. The request id tells its operators where."))
+            await exchange.refuse(GatewayFailed())
 
 
 async def _route(exchange: Exchange) -> None:
@@ -140,7 +141,7 @@ async def _route(exchange: Exchange) -> None:
 def _only(exchange: Exchange, method: str) -> None:
     allowed = (method, "HEAD") if method == "GET" else (method,)
     if exchange.scope["method"] not in allowed:
-        raise MethodNotAllowedError(f"Use {method} here.")
+        raise MethodNotAllowedError(f"{exchange.scope['method']} is not served at {exchange.path}. Use {method} here.")
 
 
 async def _caller(exchange: Exchange) -> Caller:

@@ -21,6 +21,7 @@ Headers = list[tuple[bytes, bytes]]
 
 MAX_DEPTH = 64
 MAX_NAME = 300
+_IDEMPOTENCY = b"idempotency-key"
 _EXTRAS = ("power_level", "task_type", "priority", "config")
 _HEADER_OF = {
     "power_level": b"x-power-level",
@@ -98,6 +99,7 @@ def parse(raw: bytes, incoming: Incoming) -> ChatRequest:
             session_id=route.session_id,
             client_request_id=_header(incoming.headers, b"x-request-id"),
         ),
+        idempotency=(_header(incoming.headers, _IDEMPOTENCY), raw) if _IDEMPOTENCY in incoming.headers else None,
         received=incoming.received,
         now=datetime.now(UTC),
     )
@@ -122,7 +124,7 @@ def _needs(body: Json, stream: bool, size: tokens.Size) -> frozenset[str]:
     needs = set()
     if stream:
         needs.add("streaming")
-    if size.tools:
+    if body.get("tools") or body.get("functions"):
         needs.add("tools")
     if size.images:
         needs.add("vision")
@@ -192,6 +194,8 @@ def body_of(reply: Reply) -> bytes:
     assert reply.completed is not None
     body = reply.completed.body
     body["usage"] = reply.usage
+    if not body.get("model"):
+        body["model"] = reply.target.model.model_id
     return orjson.dumps(body)
 
 

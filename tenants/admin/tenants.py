@@ -47,6 +47,7 @@ class TenantAdmin(ModelAdmin):
 
     list_display = ["slug", "name", "tier", "state", "key_count", "daily", "monthly", "markup"]
     list_filter = ["is_active", "tier", "sandbox_enabled"]
+    ordering = ["slug"]
     search_fields = ["slug", "name"]
     actions = ["suspend_selected", "resume_selected"]
     actions_detail = ["issue_key", "suspend", "resume"]

@@ -1,23 +1,26 @@
 """Two tenants whose every string is a canary, and everybody who may come to the door, for the matrix of access."""
 
+import json
 import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import Permission, User
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
+from django.test import Client
 from django.utils import timezone
 
 from billing.models import Adjustment, BudgetWindow, DailyUsage, Hold, UsageRecord
 from llm.choices import HealthStatus
 from llm.models import LLMConfig, LLMProvider, ProviderCredential, RouteRefusal
-from tenants import keys
+from tenants import auth
 from tenants.ids import uuid7
 from tenants.models import ApiKey, AuditEvent, Membership, Tenant
 from tests import cast
 
+STAFF = {"staff without the permission", "staff with only the permission", "superuser"}
 # Strings that the rows cannot do without: what routing, Django and the constraints read.
 _KEPT = {"id", "slug", "timezone", "tier", "digest", "pepper_id", "status", "scope_kind", "period", "actor_kind", "role",
          "key_source", "power_level", "kind"}  # fmt: skip
@@ -50,9 +53,10 @@ class Crowd:
     rule_id: uuid.UUID
 
 
-def gather(base_url: str = cast.UNREACHABLE) -> Crowd:
-    """Write it all to the database."""
-    cast.make_power_levels()
+def gather(base_url: str = cast.UNREACHABLE, *, levels: bool = True) -> Crowd:
+    """Write it all to the database, the power levels too unless they are there."""
+    if levels:
+        cast.make_power_levels()
     cast.make_sandbox()
     openai = cast.make_provider("openai", base_url)
     LLMProvider.objects.filter(pk=openai.pk).update(health_status=HealthStatus.HEALTHY)
@@ -131,7 +135,12 @@ def _house(slug: str, provider: LLMProvider) -> House:
     for row in rows:
         _mark(row, slug)
     house = House(tenant, secret, key, config, usage, refusal, credential)
-    house.marks = [f"canary-{slug}", slug, *(str(row.pk) for row in rows), *(str(row.pk).replace("-", "") for row in rows)]
+    house.marks = [
+        f"canary-{slug}",
+        slug,
+        *(str(row.pk) for row in rows),
+        *(str(row.pk).replace("-", "") for row in rows),
+    ]
     house.marks = [mark for mark in house.marks if len(mark) > 3] + [f"sk-own-{slug}", secret]
     return house
 
@@ -150,6 +159,28 @@ def _mark(row: models.Model, slug: str) -> None:
     row.refresh_from_db()
 
 
-def secret_digests(secret: str) -> list[str]:
-    """The HMACs under which a key is stored."""
-    return [digest for _, digest in keys.digests(secret)]
+class Door:
+    """Django behind one key, each request in a transaction that is rolled back."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        self.crowd = crowd
+        self.client = Client()
+
+    def ask(self, method: str, path: str, actor: str, body: Any = None, *, keep: bool = False) -> Any:
+        """The answer. What it changed is taken back, unless it is to be kept."""
+        secret = self.crowd.actors[actor]
+        headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        content = b"" if body is None else json.dumps(body).encode()
+        if secret:
+            auth.CALLERS.get_now(secret)  # for the async view: its own thread does not see this transaction
+        with transaction.atomic():
+            answer = self.client.generic(method, f"/{path}", content, content_type="application/json", headers=headers)
+            transaction.set_rollback(not keep)
+        return answer
+
+    def marks_forbidden_to(self, actor: str) -> list[str]:
+        """What must not be in an answer to this actor, denied or not. Staff with rights may read all of it."""
+        if actor in STAFF - {"staff without the permission"}:
+            return []
+        mine = {"tenant A": self.crowd.acme, "read-only key": self.crowd.acme, "tenant B": self.crowd.globex}.get(actor)
+        return [mark for house in (self.crowd.acme, self.crowd.globex) if house is not mine for mark in house.marks]
