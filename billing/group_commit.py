@@ -161,6 +161,7 @@ class GroupCommit:
                 return self._commit(batch, again=False)
             return [self._lost(waiting, maybe_committed=committing) for waiting in batch]
         except Exception as error:  # whatever one operation broke must not stop the thread that all wait on
+            connection.close_if_unusable_or_obsolete()
             if len(batch) == 1:
                 logger.exception("The ledger could not commit an operation")
                 self._undo(batch[0].operation, error)

@@ -152,57 +152,39 @@ class LLMRoutingEngine:
         member = _Member.of(user_id, "free")
         if member.tenant is None:
             raise ValueError(f"No tenant found for user {user_id}")
-        tenant, now = member.tenant, timezone.now()
         _check_counts(prompt_tokens, completion_tokens, cached_tokens)
-        money = {name: pricing.rounded(Decimal(str(cost_breakdown[name]))) for name in _COSTS}
-        charged = charge(
-            money["cost_total_usd"], byok=used_byok, markup=member.state.markup, byok_fee=member.state.byok_fee
-        )
-        succeeded = status_code < 400
-        request = ledger.Reserve(
-            request_id=uuid7(),
-            tenant_id=tenant.pk,
-            key_id=None,
-            config_id=None,
-            timezone=tenant.timezone,
-            amount=Decimal(0),
-            facts={},
-            now=now,
-        )
+        request = _reservation(member.tenant)
         usage = {
-            **money,
+            **_money(cost_breakdown, member.state, byok=used_byok),
+            **_model_facts(model),
             "id": request.request_id,
-            "tenant_id": tenant.pk,
+            "tenant_id": request.tenant_id,
             "user_id": str(user_id),
             "credential_id": None if user_key_id is None else uuid.UUID(str(user_key_id)),
-            "provider_id": model.provider_id,
-            "provider_slug": model.provider.slug,
-            "model_id": model.pk,
-            "model_name": model.model_id,
             "power_level": power_level,
             "task_type": task_type or "general",
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
             "cached_tokens": cached_tokens,
             "total_tokens": prompt_tokens + completion_tokens,
-            "billed_usd": charged.billed,
-            "budget_usd": charged.budget,
             "used_byok": used_byok,
             "key_source": "byok" if used_byok else "platform",
             "latency_ms": latency_ms,
-            "status": UsageRecord.Status.COMPLETED if succeeded else UsageRecord.Status.FAILED,
+            "status": UsageRecord.Status.COMPLETED if status_code < 400 else UsageRecord.Status.FAILED,
             "status_code": status_code,
             "request_ip": request_ip,
             "user_agent": user_agent or "",
             "client_request_id": str(request_id),
             "billing_day": request.billing_day,
-            "created_at": now,
+            "created_at": request.now,
         }
         return ledger.record(request=request, usage=usage)
 
     def get_user_usage_stats(self, user_id: Identifier, days: int = 30) -> dict[str, Any]:
         """Requests, tokens, cost and the like of a user's last days, by model too; see billing.reports."""
-        return reports.user_stats(user_id=str(user_id), days=days, now=timezone.now())
+        tenant = _tenant_of_user(user_id, "free")
+        known = None if tenant is None else tenant.pk
+        return reports.user_stats(user_id=str(user_id), days=days, now=timezone.now(), tenant_id=known)
 
 
 _COSTS = ("cost_input_usd", "cost_output_usd", "cost_total_usd")
@@ -244,7 +226,7 @@ def _tenant_of_user(user_id: Identifier, tier: str) -> Tenant | None:
 
 def _tenant(tenant_id: Identifier) -> Tenant | None:
     try:
-        return Tenant.objects.filter(pk=tenant_id).first()
+        return Tenant.objects.filter(pk=str(tenant_id)).first()
     except (ValidationError, ValueError):
         return None
 
@@ -261,6 +243,36 @@ def _plan(caller: RouteCaller, state: TenantState, request: RouteRequest) -> Dec
 
 def _row(model: Model) -> LLMModel:
     return LLMModel.objects.select_related("provider").get(pk=model.id)
+
+
+def _reservation(tenant: Tenant) -> ledger.Reserve:
+    """Names a new row and its windows; nothing is held for what is spent already."""
+    return ledger.Reserve(
+        request_id=uuid7(),
+        tenant_id=tenant.pk,
+        key_id=None,
+        config_id=None,
+        timezone=tenant.timezone,
+        amount=Decimal(0),
+        facts={},
+        now=timezone.now(),
+    )
+
+
+def _money(costs: Mapping[str, Any], state: TenantState, *, byok: bool) -> dict[str, Decimal]:
+    """A usage row's amounts from a breakdown as `calculate_cost` gives it."""
+    money = {name: pricing.rounded(Decimal(str(costs[name]))) for name in _COSTS}
+    charged = charge(money["cost_total_usd"], byok=byok, markup=state.markup, byok_fee=state.byok_fee)
+    return {**money, "billed_usd": charged.billed, "budget_usd": charged.budget}
+
+
+def _model_facts(model: LLMModel) -> dict[str, Any]:
+    return {
+        "provider_id": model.provider_id,
+        "provider_slug": model.provider.slug,
+        "model_id": model.pk,
+        "model_name": model.model_id,
+    }
 
 
 def _check_counts(prompt_tokens: int, completion_tokens: int, cached_tokens: int) -> None:

@@ -178,13 +178,14 @@ def test_a_late_settlement_during_a_roll_up_waits_and_takes_the_mark_away(monkey
     acme = a_tenant()
     spend(acme.pk, "1", day=LONG_AGO)
     rolling, settled = threading.Event(), threading.Event()
-    rebuilt = rollup._rebuilt
+    number = rollup._number
 
     def slowly(day):
-        rows = rebuilt(day)
-        rolling.set()
-        assert not settled.wait(0.5)  # it must be waiting for us
-        return rows
+        found = number(day)
+        if connection.in_atomic_block:
+            rolling.set()
+            assert not settled.wait(0.5)  # it must be waiting for us
+        return found
 
     def settle():
         rolling.wait()
@@ -199,7 +200,7 @@ def test_a_late_settlement_during_a_roll_up_waits_and_takes_the_mark_away(monkey
         settled.set()
         connections.close_all()
 
-    monkeypatch.setattr(rollup, "_rebuilt", slowly)
+    monkeypatch.setattr(rollup, "_number", slowly)
     thread = threading.Thread(target=settle)
     thread.start()
     rollup.roll_up_day(day=LONG_AGO, now=NOW)
@@ -208,6 +209,23 @@ def test_a_late_settlement_during_a_roll_up_waits_and_takes_the_mark_away(monkey
     monkeypatch.undo()
     rollup.roll_up(now=NOW)
     assert DailyUsage.objects.aggregate(all=Sum("cost_total_usd"))["all"] == Decimal(3)
+
+
+def test_what_is_settled_while_a_closed_day_is_summed_is_in_its_roll_up(monkeypatch):
+    acme = a_tenant()
+    spend(acme.pk, "1", day=LONG_AGO)
+    rebuilt = rollup._rebuilt
+
+    def meanwhile(day):
+        rows = rebuilt(day)
+        if UsageRecord.objects.count() == 1:
+            spend(acme.pk, "2", day=day)
+        return rows
+
+    monkeypatch.setattr(rollup, "_rebuilt", meanwhile)
+    rollup.roll_up_day(day=LONG_AGO, now=NOW)
+    assert DailyUsage.objects.aggregate(all=Sum("cost_total_usd"))["all"] == Decimal(3)
+    assert RolledDay.objects.exists()
 
 
 def test_any_order_of_spending_and_rolling_ends_in_the_same_sums():

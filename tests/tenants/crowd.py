@@ -20,6 +20,7 @@ from tenants.ids import uuid7
 from tenants.models import ApiKey, AuditEvent, Membership, Tenant
 from tests import cast
 
+NO_KEY = {"anonymous", "revoked key", "expired key"}
 STAFF = {"staff without the permission", "staff with only the permission", "superuser"}
 # Strings that the rows cannot do without: what routing, Django and the constraints read.
 _KEPT = {"id", "slug", "timezone", "tier", "digest", "pepper_id", "status", "scope_kind", "period", "actor_kind", "role",

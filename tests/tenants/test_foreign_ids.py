@@ -142,7 +142,7 @@ def test_no_body_of_a_tenant_writes_a_tier_a_price_or_a_limit_of_its_key(door: D
 
 
 def test_a_config_of_another_tenant_cannot_be_named_in_explain(door: Door) -> None:
-    theirs, nobodys = door.crowd.globex.config.name, "nothing-is-called-this"
+    theirs, nobodys = door.crowd.globex.config.name, "canary-gl0bex-llmconfig-name"
     for body in ({"config": "{}"}, {"model": "config/{}"}):
         answers = []
         for name in (theirs, nobodys):

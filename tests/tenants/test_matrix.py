@@ -16,11 +16,10 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from tenants import auth
 from tests import cast
-from tests.tenants.crowd import STAFF, Crowd, Door, permit
+from tests.tenants.crowd import NO_KEY, STAFF, Crowd, Door, permit
 
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 _VERBS = {"GET": "view", "HEAD": "view", "OPTIONS": "view", "POST": "add", "PUT": "change", "PATCH": "change"}
-NO_KEY = {"anonymous", "revoked key", "expired key"}
 EVERYBODY = (
     "anonymous", "revoked key", "expired key", "tenant A", "tenant B", "read-only key", "suspended tenant",
     "staff without the permission", "staff with only the permission", "superuser",
@@ -153,7 +152,7 @@ def objects(row: str, crowd: Crowd, actor: str, which: str) -> dict[str, str]:
         last = re.findall(r"<(\w+)>", row)[-1:]
         changed = {name: others[name] for name in last if name in others and not (seen_by_staff and name in _CATALOG)}
     else:
-        changed = {name: missing for name in re.findall(r"<(\w+)>", row)[-1:]} if which == "missing" else {}
+        changed = dict.fromkeys(re.findall(r"<(\w+)>", row)[-1:], missing) if which == "missing" else {}
     return {name: str(value) for name, value in (own | changed).items()}
 
 
@@ -287,7 +286,8 @@ ADMIN_EXTRAS = {
     "tenants/apikey/issue/", "tenants/apikey/<object_id>/rotate/", "tenants/apikey/<object_id>/revoke/",
     "llm/llmmodel/<object_id>/price/", "llm/llmmodel/<object_id>/deprecate/", "llm/llmmodel/<object_id>/restore/",
     "llm/llmroutingrule/simulate/", "auth/user/<id>/password/",
-    "tenants/tenant/<object_id>/issue-key/", "tenants/tenant/<object_id>/suspend/", "tenants/tenant/<object_id>/resume/",
+    "tenants/tenant/<object_id>/issue-key/", "tenants/tenant/<object_id>/suspend/",
+    "tenants/tenant/<object_id>/resume/",
 }  # fmt: skip
 # Pages of no model: (what staff without any permission get for GET, for POST).
 ADMIN_PLAIN = {
@@ -303,7 +303,7 @@ def admin_urls() -> dict[str, tuple[int, int]]:
     pages = {f"{model}/{page}": (403, 403) for model in ADMIN_MODELS for page in _PAGES}
     # Django's bare object URL only redirects to the change page, which refuses.
     pages |= {url: (302, 302) for url in pages if url.endswith("/<object_id>/")}
-    return pages | {url: (403, 403) for url in ADMIN_EXTRAS} | ADMIN_PLAIN
+    return pages | dict.fromkeys(ADMIN_EXTRAS, (403, 403)) | ADMIN_PLAIN
 
 
 def test_the_table_lists_every_url_of_the_admin() -> None:
@@ -313,8 +313,10 @@ def test_the_table_lists_every_url_of_the_admin() -> None:
 
 def test_nobody_but_staff_gets_past_the_admins_door_and_staff_only_where_they_may(door: Door) -> None:
     crowd = door.crowd
-    visitors = {name: Client(headers={"Authorization": f"Bearer {key}"}) for name, key in crowd.actors.items() if key}
-    visitors["anonymous"] = Client()
+    visitors = {
+        name: Client(headers={"Authorization": f"Bearer {crowd.actors[name]}"})
+        for name in ("anonymous", "tenant A", "superuser")  # keys open no browser's door, whosever they are
+    }
     member = visitors["member"] = Client()
     member.force_login(User.objects.get(username="member-of-acme"))
     norma = Client()
