@@ -58,9 +58,14 @@ class CredentialFormSet(PaginationInlineFormSet):  # type: ignore[misc]  # unfol
 
     def clean(self) -> None:
         super().clean()
+        names: set[str] = set()
         for form in self.forms:
             if not hasattr(form, "cleaned_data") or form.cleaned_data.get("DELETE"):
                 continue
+            name = form.cleaned_data.get("key_name")
+            if name in names:
+                form.add_error("key_name", "Another key of this provider has this name.")
+            names |= {name} if name else set()
             secret = form.cleaned_data.get("api_key")
             if secret is None:
                 if form.has_changed() and form.instance._state.adding and not form.errors:

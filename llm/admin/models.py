@@ -19,7 +19,7 @@ from llm.catalog import lifecycle, prices
 from llm.models import LLMModel, PriceVersion
 from tenants.admin import dress
 from tenants.admin.base import ModelAdmin, action, actor_of, change_url, display, switched, told
-from tenants.admin.pages import ConfirmForm, DayInput, PageForm, bulk_page, form_page
+from tenants.admin.pages import DayInput, PageForm, bulk_page, form_page
 from tenants.errors import TollgateError
 
 ERROR_FIELDS = {"replacement": "replacement", "effective_from": "effective_from", "confirm": "confirm"}
@@ -270,7 +270,7 @@ class LLMModelAdmin(ModelAdmin):
     @action(description="Restore", url_path="restore", icon="restore")
     def restore(self, request: HttpRequest, object_id: str) -> HttpResponse:
         model: LLMModel = self.one(request, object_id)
-        form = ConfirmForm(request.POST if request.method == "POST" else None)
+        form = PageForm(request.POST if request.method == "POST" else None)
         if form.is_valid():
             with told(request):
                 lifecycle.restore(model=model, actor=actor_of(request), now=timezone.now())

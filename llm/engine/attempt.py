@@ -12,6 +12,7 @@ from llm.engine.channel import PING, Channel
 from llm.engine.http import MAX_ERROR_BYTES, Answer, Client
 from llm.errors import ProviderError, UpstreamFailed, UpstreamInvalid, UpstreamTimeout
 from llm.providers import registry, sandbox
+from llm.providers.chunks import output_bytes
 from llm.providers.base import StreamReader
 from llm.types import Call, Completed, StreamEvent
 
@@ -71,6 +72,7 @@ async def complete(client: Client, call: Call, progress: Progress) -> Completed:
         byok = call.target.key_source == "byok"
         done = registry.adapter(call.target.model.provider.dialect).parse_response(body, byok=byok)
     progress.usage = done.usage
+    progress.produced_bytes = output_bytes(done.body)
     progress.finished = True
     return done
 

@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from llm.types import Call
@@ -29,6 +30,21 @@ class Chunks:
 
 def utf8_length(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def output_bytes(body: Mapping[str, Any]) -> int:
+    """UTF-8 of all that a whole chat completion says: what the events of its stream would add up to."""
+    total = 0
+    for choice in body["choices"]:
+        message = choice["message"]
+        for name in ("content", "reasoning_content", "refusal"):
+            text = message.get(name)
+            total += utf8_length(text) if isinstance(text, str) else 0
+        for call in (message, *(message.get("tool_calls") or ())):
+            function = call.get("function") or call.get("function_call")
+            arguments = function.get("arguments") if isinstance(function, Mapping) else None
+            total += utf8_length(arguments) if isinstance(arguments, str) else 0
+    return total
 
 
 def created_at(request_id: str) -> int:

@@ -7,8 +7,9 @@ must (Schindelhauer and Schomaker, Weighted Distributed Hash Tables, 2005).
 
 from collections.abc import Sequence
 from math import inf, log
+from zlib import crc32
 
-from llm.routing.question import MASK64, Entry, salt
+from llm.routing.question import MASK64, Entry
 from llm.types import Credential
 
 _MIX_1, _MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # of SplitMix64's finaliser
@@ -16,7 +17,7 @@ _UNIT = 2.0**-53
 
 
 def draw(seed: int, salted: int) -> int:
-    """53 even bits from two even numbers of 64 bits: both come from BLAKE2, so a short mix is enough."""
+    """53 even bits from two numbers of 64 bits. The seed comes from BLAKE2, so a short mix is enough."""
     mixed = (seed ^ salted) * _MIX_1 & MASK64
     return ((mixed ^ (mixed >> 31)) * _MIX_2 & MASK64) >> 11
 
@@ -42,4 +43,4 @@ def credentials(seed: int, keys: Sequence[Credential]) -> list[Credential]:
 
 
 def _salt_of(credential: Credential) -> int:
-    return salt(credential.name.encode() if credential.id is None else credential.id.bytes)
+    return crc32(credential.name.encode()) if credential.id is None else credential.id.int & MASK64

@@ -117,6 +117,17 @@ def test_a_key_is_replaced_reweighted_and_removed_on_its_provider_s_page(browser
     assert actions == ["replace", "update", "delete"]
 
 
+def test_a_second_key_of_the_same_name_is_refused_in_words(browser: Client, gpt: LLMModel) -> None:
+    cast.make_credential(gpt.provider, key_name="main")
+    url = reverse("admin:llm_llmprovider_change", args=(gpt.provider.pk,))
+    second = {f"credentials-1-{name}": value for name, value in
+              {"key_name": "main", "api_key": CANARY, "weight": "100", "is_active": "on"}.items()}  # fmt: skip
+    answer = post(browser, url, **second, **{"credentials-TOTAL_FORMS": "2"})
+    assert answer.status_code == 200
+    assert "has this name" in answer.content.decode()
+    assert gpt.provider.credentials.count() == 1
+
+
 def test_the_test_button_says_in_words_what_the_provider_answered(
     browser: Client, gpt: LLMModel, fake: FakeProvider
 ) -> None:

@@ -1,7 +1,6 @@
 """Who gets what on the wires of `/v1` and at the completions of `/api/v1`, over real HTTP: path x method x actor."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,11 @@ NOWHERE = ("/v1", "/v1/", "/v1/nowhere", "/v1/modelsx", "/v1/../admin/", "/v1/%2
 
 
 @pytest.fixture(scope="module")
-def crowd(stage: World) -> Iterator[Crowd]:
+def crowd(stage: World) -> Crowd:
     made = gather(stage.fake.base_url, levels=False)
     stage.refresh()
     auth.CALLERS.clear()
-    yield made
+    return made
 
 
 def test_every_path_the_data_path_knows_is_in_the_table() -> None:
@@ -63,21 +62,21 @@ def expected(path: str, method: str, actor: str) -> int:
 
 def test_the_wires_serve_whom_they_should_and_say_no_to_the_rest(world: World, crowd: Crowd) -> None:
     wrong: list[str] = []
-    bodies: dict[tuple[str, str, str], bytes] = {}
+    bodies: dict[tuple[str, str, str], str] = {}
     with httpx.Client(base_url=world.gateway.url, timeout=20, verify=False, trust_env=False) as client:
         for path in WIRES:
             for method in METHODS:
                 for actor, secret in crowd.actors.items():
                     answer = _ask(client, method, path, secret)
                     cell = f"{method} {path} as {actor}"
-                    bodies[path, method, actor] = answer.content
+                    bodies[path, method, actor] = answer.text.replace(path, "PATH")  # a refusal may repeat what was asked
                     if answer.status_code != (wanted := expected(path, method, actor)):
                         wrong.append(f"{cell}: {answer.status_code}, not {wanted}: {answer.text[:200]}")
                     if "html" in answer.headers["content-type"] or "x-request-id" not in answer.headers:
                         wrong.append(f"{cell}: {answer.headers}")
                     if answer.status_code >= 400 and method != "HEAD" and set(answer.json()) != {"error"}:
                         wrong.append(f"{cell}: no envelope: {answer.text[:200]}")
-                    wrong += [f"{cell} shows {mark}" for mark in _forbidden(crowd, actor) if mark in _shown(answer)]
+                    wrong += [f"{cell} shows {mark}" for mark in _forbidden(crowd, actor) if mark in _shown(answer, path)]
     for method in METHODS:
         theirs, nobodys = "/v1/models/config/canary-globex-llmconfig-name", "/v1/models/config/nobody"
         for actor in set(crowd.actors) - {"tenant B"}:
@@ -140,5 +139,5 @@ def _forbidden(crowd: Crowd, actor: str) -> list[str]:
     return [mark for house in (crowd.acme, crowd.globex) if house is not mine for mark in house.marks]
 
 
-def _shown(answer: httpx.Response) -> str:
-    return answer.text + str(answer.headers)
+def _shown(answer: httpx.Response, path: str) -> str:
+    return answer.text.replace(path, "PATH") + str(answer.headers)

@@ -1,0 +1,453 @@
+"""Hostile input at every door: always JSON in the envelope of errors, never a 5xx, and a 4xx changes nothing.
+
+The tables are in `hostile.py`. `/v1` and whole bodies go over real HTTP; fields, queries and ids of `/api/v1` through
+Django's client, each request taken back afterwards.
+"""
+
+import contextlib
+import json
+import re
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from django.apps import apps
+from django.db import connection, transaction
+from django.test import Client
+
+from billing.api import serializers as usage
+from llm.api import filters, routing_serializers, serializers
+from llm.wire import chat_schema
+from tenants import auth
+from tenants.api import serializers as tenants
+from tests import cast
+from tests.journeys import hostile
+from tests.journeys.world import ASK, Customer, World
+
+STAFF, TENANT = "staff", "tenant"
+CONFIG = {"name": "c", "primary_model": "openai/gpt-4o"}
+PROVIDER = {"slug": "new", "base_url": "http://127.0.0.1:9/v1"}
+MODEL = {"provider": "openai", "model_id": "new"}
+RULE = {"model": "openai/gpt-4o", "power_level": "balanced"}
+PRICE = {"components": {"input": "2.5", "output": "10"}}
+EXPLAIN = ("model", "power_level", "task_type", "priority", "config", "session_id", "text", "needs",
+           "estimated_input_tokens", "max_tokens", "unknown")  # fmt: skip
+
+# Method, path, who, a body that is taken, and the fields: every one the serializer has, and one that it has not.
+WRITES: dict[str, tuple[str, str, str, dict[str, Any], tuple[str, ...]]] = {
+    "make a config": ("POST", "llm/configs", TENANT, CONFIG, tuple(routing_serializers.ConfigSerializer().fields)),
+    "change a config": ("PATCH", "llm/configs/{config}", TENANT, {}, tuple(routing_serializers.ConfigSerializer().fields)),
+    "explain": ("POST", "llm/routing/explain", TENANT, {"model": "openai/gpt-4o"}, EXPLAIN),
+    "make a tenant": ("POST", "admin/tenants", STAFF, {"slug": "new"}, tuple(tenants.TenantSerializer().fields)),
+    "change a tenant": ("PATCH", "admin/tenants/acme", STAFF, {}, tuple(tenants.TenantSerializer().fields)),
+    "suspend": ("POST", "admin/tenants/acme/suspend", STAFF, {}, ("reason", "unknown")),
+    "resume": ("POST", "admin/tenants/acme/resume", STAFF, {}, ("reason", "unknown")),
+    "make a key": ("POST", "admin/tenants/acme/keys", STAFF, {"name": "k"}, tuple(tenants.NewKeySerializer().fields)),
+    "make a provider": ("POST", "admin/llm/providers", STAFF, PROVIDER, tuple(serializers.ProviderSerializer().fields)),
+    "change a provider": ("PATCH", "admin/llm/providers/openai", STAFF, {}, tuple(serializers.ProviderSerializer().fields)),
+    "add a credential": ("POST", "admin/llm/providers/openai/credentials", STAFF,
+                         {"name": "n", "api_key": "sk-0123456789abcdef"},
+                         tuple(routing_serializers.NewCredentialSerializer().fields)),
+    "make a model": ("POST", "admin/llm/models", STAFF, MODEL, tuple(serializers.ModelSerializer().fields)),
+    "change a model": ("PATCH", "admin/llm/models/openai/gpt-4o", STAFF, {}, tuple(serializers.ModelSerializer().fields)),
+    "deprecate": ("POST", "admin/llm/models/openai/gpt-4o/deprecate", STAFF, {},
+                  tuple(serializers.DeprecationSerializer().fields)),
+    "set a price": ("POST", "admin/llm/models/openai/gpt-4o/prices", STAFF, PRICE,
+                    tuple(serializers.PriceChangeSerializer().fields)),
+    "make a rule": ("POST", "admin/llm/routing-rules", STAFF, RULE, tuple(routing_serializers.RuleSerializer().fields)),
+    "change a rule": ("PATCH", "admin/llm/routing-rules/{rule}", STAFF, {},
+                      tuple(routing_serializers.RuleSerializer().fields)),
+    "change a power level": ("PATCH", "admin/llm/power-levels/balanced", STAFF, {},
+                             tuple(routing_serializers.PowerLevelSerializer().fields)),
+}  # fmt: skip
+_PAGES = ("page", "page_size", "search", "ordering", "unknown")
+# Every list, who reads it, and its parameters.
+LISTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "llm/usage": (TENANT, (*usage.UsageQuery().fields, "cursor", "page_size")),
+    "llm/usage/summary": (TENANT, (*usage.SummaryQuery().fields, *_PAGES)),
+    "llm/configs": (TENANT, ("name", "is_tenant_default", *_PAGES)),
+    "llm/providers": (TENANT, (*filters.ProviderFilter.base_filters, *_PAGES)),
+    "llm/models": (TENANT, (*filters.ModelFilter.base_filters, *_PAGES)),
+    "admin/usage": (STAFF, (*usage.AdminUsageQuery().fields, "cursor", "page_size")),
+    "admin/usage/summary": (STAFF, (*usage.AdminSummaryQuery().fields, *_PAGES)),
+    "admin/usage/top-models": (STAFF, tuple(usage.TopModelsQuery().fields)),
+    "admin/tenants": (STAFF, ("slug", "tier", "is_active", "sandbox_enabled", *_PAGES)),
+    "admin/tenants/acme/keys": (STAFF, ("name", *_PAGES)),
+    "admin/llm/providers": (STAFF, (*filters.ProviderFilter.base_filters, *_PAGES)),
+    "admin/llm/providers/openai/credentials": (STAFF, ("is_active", *_PAGES)),
+    "admin/llm/models": (STAFF, (*filters.ModelFilter.base_filters, *_PAGES)),
+    "admin/llm/models/by-power/eco": (STAFF, _PAGES),
+    "admin/llm/models/openai/gpt-4o/prices": (STAFF, ("status", "source", *_PAGES)),
+    "admin/llm/routing-rules": (STAFF, (*filters.RuleFilter.base_filters, *_PAGES)),
+    "admin/llm/power-levels": (STAFF, _PAGES),
+}
+# Every URL with an id in it, and what can be done there.
+DETAILS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "llm/requests/{}": (TENANT, ("GET",)),
+    "llm/configs/{}": (TENANT, ("GET", "PATCH", "DELETE")),
+    "llm/providers/{}": (TENANT, ("GET",)),
+    "llm/models/{}": (TENANT, ("GET",)),
+    "llm/models/openai/{}": (TENANT, ("GET",)),
+    "admin/tenants/{}": (STAFF, ("GET", "PATCH")),
+    "admin/tenants/{}/suspend": (STAFF, ("POST",)),
+    "admin/tenants/{}/keys": (STAFF, ("GET", "POST")),
+    "admin/tenants/acme/keys/{}": (STAFF, ("GET", "DELETE")),
+    "admin/llm/providers/{}": (STAFF, ("GET", "PATCH", "DELETE")),
+    "admin/llm/providers/{}/health": (STAFF, ("GET",)),
+    "admin/llm/providers/{}/test": (STAFF, ("POST",)),
+    "admin/llm/providers/{}/credentials": (STAFF, ("GET", "POST")),
+    "admin/llm/providers/openai/credentials/{}": (STAFF, ("DELETE",)),
+    "admin/llm/models/by-power/{}": (STAFF, ("GET",)),
+    "admin/llm/models/{}": (STAFF, ("GET", "PATCH", "DELETE")),
+    "admin/llm/models/{}/deprecate": (STAFF, ("POST",)),
+    "admin/llm/models/{}/prices": (STAFF, ("GET", "POST")),
+    "admin/llm/routing-rules/{}": (STAFF, ("GET", "PATCH", "DELETE")),
+    "admin/llm/power-levels/{}": (STAFF, ("GET", "PATCH")),
+}
+
+
+def test_the_tables_hold_what_the_promise_says() -> None:
+    assert hostile.count() >= 150
+
+
+# --- through Django's client ------------------------------------------------------------------------------------------
+
+
+class Desk:
+    """`/api/v1` for a tenant and for staff; what a request changes is taken back, and a 4xx must change nothing."""
+
+    def __init__(self) -> None:
+        cast.make_power_levels()
+        model = cast.make_model(cast.make_provider("openai"))
+        acme = cast.make_tenant()
+        self.names = {"config": cast.make_config(acme).pk, "rule": cast.make_rule(model).pk}
+        keys = {TENANT: cast.make_key(acme)[1], STAFF: cast.make_staff()[1]}
+        self.clients = {
+            who: Client(headers={"Authorization": f"Bearer {key}"}, raise_request_exception=False)
+            for who, key in keys.items()
+        }
+        for key in keys.values():
+            auth.CALLERS.get_now(key)
+        self.before = contents()
+        self.asked = 0
+        self.wrong: list[str] = []
+
+    def ask(self, who: str, method: str, path: str, body: bytes = b"", *, name: str, field: str | None = None) -> int:
+        self.asked += 1
+        wrote: list[str] = []
+
+        def watch(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+            if sql.startswith(("INSERT", "UPDATE", "DELETE")):
+                wrote.append(sql)
+            return execute(sql, params, many, context)
+
+        with transaction.atomic(), connection.execute_wrapper(watch):
+            answer = self.clients[who].generic(
+                method, f"/api/v1/{path.format(**self.names)}", body, content_type="application/json"
+            )
+            if wrote and 400 <= answer.status_code < 500 and not connection.needs_rollback:
+                # A database that refused a statement has taken back all of it already.
+                with contextlib.suppress(Exception):
+                    if contents() != self.before:
+                        self.wrong.append(f"{method} {path} {name}: {answer.status_code}, and it changed something")
+            transaction.set_rollback(True)
+        complaint = judged(answer.status_code, answer.headers.get("content-type", ""), answer.content, field=field)
+        if complaint:
+            self.wrong.append(f"{method} {path} {field or ''} {name}: {complaint}")
+        return answer.status_code
+
+    def verdict(self) -> None:
+        assert not self.wrong, f"{len(self.wrong)} of {self.asked}:\n" + "\n".join(self.wrong[:60])
+        assert contents() == self.before
+
+
+@pytest.fixture
+def desk(db: None) -> Desk:
+    return Desk()
+
+
+def judged(status: int, content_type: str, body: bytes, *, field: str | None = None) -> str:
+    """What is wrong with an answer; "" if nothing. `field`: the one that was tampered with."""
+    shown = f"{status} {content_type} {body[:200]!r}"
+    if status >= 500 or 300 <= status < 400:
+        return shown
+    if body and not content_type.startswith("application/json"):
+        return f"not JSON: {shown}"
+    if status < 400:
+        return ""
+    error = json.loads(body).get("error", {})
+    if set(error) != {"message", "type", "param", "code"} or not error["message"] or not error["code"]:
+        return f"no envelope: {shown}"
+    if len(body) > 2_000:
+        return f"too long: {shown}"
+    if field is not None and error["code"] == "invalid_value" and not _names(error["param"], field):
+        return f"param {error['param']} instead of {field}: {shown}"
+    return ""
+
+
+def _names(param: str | None, field: str) -> bool:
+    return param is not None and re.split(r"[.\[]", param)[0] == field
+
+
+def contents() -> str:
+    """The whole database as text, but for when keys were last used and what is only remembered of refusals."""
+    rows = []
+    for model in apps.get_models():
+        if model._meta.label in {"llm.RouteRefusal", "billing.LedgerLease", "admin.LogEntry", "auth.Permission",
+                                 "contenttypes.ContentType"} or not model._meta.managed:  # fmt: skip
+            continue
+        for row in model._default_manager.order_by("pk").values():
+            row.pop("last_used_at", None)
+            rows.append((model._meta.label, row))
+    return str(rows)
+
+
+# Where a wrong value of one field is rightly blamed on another.
+_TWINS = {"name": {"non_field_errors"}}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_hostile_value_in_any_field_is_refused_by_name_or_harmless(name: str, desk: Desk) -> None:
+    method, path, who, base, fields = WRITES[name]
+    assert desk.ask(who, method, path, json.dumps(base).encode(), name="sound") in {200, 201}
+    for field in (*fields, "no_such_field"):
+        for value, source in hostile.VALUES.items():
+            desk.ask(who, method, path, hostile.object_with(base, field, source), name=value, field=field)
+    desk.verdict()
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_body_that_is_no_sound_object_is_refused_everywhere(name: str, desk: Desk) -> None:
+    method, path, who, *_ = WRITES[name]
+    empty_is_fine = {"empty", "blank"} if name in {"suspend", "resume"} or method == "PATCH" else set()
+    for kind, body in hostile.BODIES.items():
+        status = desk.ask(who, method, path, body, name=kind)
+        if status < 400 and kind not in empty_is_fine | _FINE.get(name, set()):
+            desk.wrong.append(f"{name}: {kind} was taken: {status}")
+    for kind, body in hostile.ODD_BODIES.items():
+        desk.ask(who, method, path, body, name=kind)
+    desk.verdict()
+
+
+# Bodies that an endpoint takes for none at all.
+_FINE = {"suspend": {"null", "empty", "a list"}, "resume": {"null", "empty", "a list"}}
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_a_hostile_query_never_breaks_a_list(path: str, desk: Desk) -> None:
+    who, names = LISTS[path]
+    for name in dict.fromkeys(names):
+        for kind, value in hostile.QUERIES.items():
+            desk.ask(who, "GET", f"{path}?{name}={value}", name=kind)
+    desk.ask(who, "GET", f"{path}?" + "&".join(f"{name}=%00" for name in names), name="all at once")
+    desk.ask(who, "GET", f"{path}?" + "&".join(f"k{n}=1" for n in range(2_000)), name="2,000 parameters")
+    desk.verdict()
+
+
+@pytest.mark.parametrize("path", DETAILS)
+def test_a_hostile_id_in_a_path_is_a_json_404(path: str, desk: Desk) -> None:
+    who, methods = DETAILS[path]
+    for method in methods:
+        for kind, value in hostile.IDS.items():
+            status = desk.ask(who, method, path.replace("{}", value), b"{}", name=kind)
+            if status < 400:
+                desk.wrong.append(f"{method} {path} {kind}: {status}")
+    desk.verdict()
+
+
+# --- over HTTP --------------------------------------------------------------------------------------------------------
+
+WIRES = ("/v1/chat/completions", "/api/v1/llm/chat/completions")
+CHAT = {"model": "fakeai/m", "messages": ASK}
+CHAT_FIELDS = (*chat_schema.CHECKS, *chat_schema.UNBOUNDED, "power_level", "task_type", "priority", "config", "no_such")
+
+
+@pytest.fixture(scope="module")
+def teller(stage: World) -> Iterator[tuple[httpx.Client, Customer]]:
+    """One connection to the gateway, as one tenant."""
+    customer = stage.customer()
+    with customer.http as client:
+        yield client, customer
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_hostile_value_in_any_field_of_a_completion_is_refused_by_name_or_harmless(
+    world: World, teller: tuple[httpx.Client, Customer], wire: str
+) -> None:
+    client, _ = teller
+    wrong = []
+    for field in CHAT_FIELDS:
+        for name, source in hostile.VALUES.items():
+            answer = client.post(wire, content=hostile.object_with(CHAT, field, source), headers=_JSON)
+            complaint = judged_wire(answer, field=field)
+            if complaint:
+                wrong.append(f"{field} {name}: {complaint}")
+    assert not wrong, f"{len(wrong)}:\n" + "\n".join(wrong[:60])
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("inside", ["message", "content part", "tool", "response_format", "tool call"])
+def test_a_hostile_value_deep_in_a_completion_is_refused_by_name_or_harmless(
+    world: World, teller: tuple[httpx.Client, Customer], wire: str, inside: str
+) -> None:
+    client, _ = teller
+    field, base, template = _NESTED[inside]
+    wrong = []
+    for key in base:
+        for name, source in hostile.VALUES.items():
+            inner = hostile.object_with(base, key, source).decode()
+            answer = client.post(
+                wire, content=hostile.object_with(CHAT, field, template.replace("@", inner)), headers=_JSON
+            )
+            complaint = judged_wire(answer, field=field)
+            if complaint:
+                wrong.append(f"{inside} {key} {name}: {complaint}")
+    assert not wrong, f"{len(wrong)}:\n" + "\n".join(wrong[:60])
+
+
+_CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+_NESTED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "message": ("messages", {"role": "user", "content": "x", "name": "n", "tool_calls": None, "tool_call_id": "c",
+                             "refusal": None, "function_call": None, "no_such": 1}, "[@]"),
+    "content part": ("messages", {"type": "text", "text": "x", "image_url": {"url": "https://x/y"}},
+                     '[{"role": "user", "content": [@]}]'),
+    "tool": ("tools", {"type": "function", "function": {"name": "f"}}, "[@]"),
+    "response_format": ("response_format", {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}}, "@"),
+    "tool call": ("messages", _CALL, '[{"role": "assistant", "content": null, "tool_calls": [@]}]'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_body_that_is_no_sound_object_is_refused_by_the_wires_and_costs_nothing(
+    world: World, teller: tuple[httpx.Client, Customer], wire: str
+) -> None:
+    client, customer = teller
+    before = contents()
+    wrong = []
+    for name, body in {**hostile.BODIES, **hostile.ODD_BODIES}.items():
+        answer = client.post(wire, content=body, headers=_JSON)
+        complaint = judged_wire(answer)
+        if complaint or answer.status_code != 400:
+            wrong.append(f"{name}: {complaint or answer.status_code}")
+    for name, headers in hostile.CONTENT_TYPES.items():
+        answer = client.post(wire, content=json.dumps(CHAT).encode(), headers=headers)
+        complaint = judged_wire(answer)
+        if complaint or answer.status_code not in {400, 415}:
+            wrong.append(f"content type {name}: {complaint or answer.status_code}")
+    assert not wrong, "\n".join(wrong)
+    assert world.fake.bill() == []
+    assert contents() == before
+
+
+def test_whole_bodies_and_content_types_are_refused_over_http_by_the_management_api_too(
+    world: World, teller: tuple[httpx.Client, Customer]
+) -> None:
+    client, _ = teller
+    before = contents()
+    wrong = []
+    for path in ("/api/v1/llm/configs", "/api/v1/llm/routing/explain"):
+        sound = {"name": "c"} if "configs" in path else {}
+        inputs = [(name, body, _JSON) for name, body in hostile.BODIES.items()]
+        inputs += [(name, json.dumps(sound).encode(), headers) for name, headers in hostile.CONTENT_TYPES.items()]
+        for name, body, headers in inputs:
+            answer = client.post(path, content=body, headers=headers)
+            complaint = judged_wire(answer)
+            if complaint or answer.status_code not in {400, 413, 415}:
+                wrong.append(f"{path} {name}: {complaint or answer.status_code}")
+    assert not wrong, "\n".join(wrong)
+    assert contents() == before
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_hostile_headers_are_refused_or_harmless_on_the_wires(
+    world: World, teller: tuple[httpx.Client, Customer], wire: str
+) -> None:
+    client, customer = teller
+    wrong = []
+    for name, headers in hostile.HEADERS.items():
+        answer = client.post(wire, json=CHAT, headers=_bytes(headers))
+        if complaint := judged_wire(answer) or ("taken" if answer.status_code != 400 else ""):
+            wrong.append(f"{name}: {complaint}")
+    for name, headers in hostile.HARMLESS_HEADERS.items():
+        answer = client.post(wire, json=CHAT, headers=_bytes(headers))
+        if complaint := judged_wire(answer) or (answer.text[:200] if answer.status_code != 200 else ""):
+            wrong.append(f"{name}: {complaint}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_hostile_headers_are_harmless_to_a_write_that_leaves_an_audit_row(
+    world: World, teller: tuple[httpx.Client, Customer]
+) -> None:
+    client, _ = teller
+    wrong = []
+    for name, headers in hostile.HARMLESS_HEADERS.items():
+        answer = client.post("/api/v1/llm/configs", json={"name": f"audited {name}"}, headers=_bytes(headers))
+        if complaint := judged_wire(answer) or (answer.text[:200] if answer.status_code != 201 else ""):
+            wrong.append(f"{name}: {complaint}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_hostile_key_is_always_the_same_401(world: World) -> None:
+    answers = set()
+    for key in (
+        "",
+        " ",
+        "x",
+        "\xff",
+        "tg_live_",
+        "tg_live_" + "A" * 38,
+        "x" * 8_000,
+        "Bearer Bearer",
+        "\t",
+        "tg_live_é",
+    ):
+        for header, value in (("authorization", f"Bearer {key}"), ("authorization", key), ("x-api-key", key)):
+            for path in ("/v1/models", "/api/v1/llm/models", "/api/v1/admin/tenants"):
+                answer = httpx.get(world.gateway.url + path, headers=_bytes({header: value}))
+                answers.add((answer.status_code, answer.text))
+    assert len(answers) == 1
+    assert answers.pop()[0] == 401
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/v1/llm/chat/completions", "/api/v1/llm/configs"])
+@pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])
+def test_a_body_of_50_megabytes_is_a_413_before_it_is_read(world: World, path: str, chunked: bool) -> None:
+    customer = world.customer()
+    size = 50 * 1024 * 1024
+    host, _, port = world.gateway.url.removeprefix("http://").partition(":")
+    length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {size}"
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {customer.secret}\r\n"
+        f"Content-Type: application/json\r\n{length}\r\n\r\n"
+    )
+    part = b"[" * (1024 * 1024)
+    with socket.create_connection((host, int(port)), timeout=20) as line:
+        line.sendall(head.encode())
+        with contextlib.suppress(OSError):  # it may hang up as soon as it has refused
+            for _ in range(50 if chunked else 0):
+                line.sendall(b"%x\r\n%s\r\n" % (len(part), part))
+        answer = b""
+        with contextlib.suppress(OSError):
+            while more := line.recv(65536):
+                answer += more
+    top, _, body = answer.partition(b"\r\n\r\n")
+    assert top.split(b" ")[1] == b"413", answer[:500]
+    assert judged(413, "application/json", body) == ""
+    customer.untouched()
+
+
+_JSON = {"content-type": "application/json"}
+
+
+def _bytes(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+
+
+def judged_wire(answer: httpx.Response, *, field: str | None = None) -> str:
+    """As `judged`; a stream that was asked for is no JSON."""
+    kind = answer.headers.get("content-type", "")
+    if answer.status_code == 200 and kind.startswith("text/event-stream"):
+        return ""
+    return judged(answer.status_code, kind, answer.content, field=field)
