@@ -350,7 +350,7 @@ _POSTED = "SELECT status, cost_total_usd, billed_usd, budget_usd FROM llm_usage_
 
 
 def _reopen(cursor: Any, day: date, now: datetime) -> None:
-    """A row for a day that may be rolled up already takes its mark away. Insert first: it waits for a roll-up under way."""
+    """A row for a day that may be rolled up takes its mark away. Insert first: it waits for a roll-up under way."""
     if day < datetime.now(UTC).date() - timedelta(days=1):
         mark = rows.day(day)
         cursor.execute(
@@ -374,4 +374,5 @@ def disown(cursor: Any, operations: Sequence[Any]) -> None:
     for operation in operations:
         if isinstance(operation, Disown):
             nobody = rows.key(uuid.UUID(int=0))
-            cursor.execute("UPDATE billing_holds SET owner = %s WHERE id = %s", [nobody, rows.key(operation.hold.request_id)])
+            hold = rows.key(operation.hold.request_id)
+            cursor.execute("UPDATE billing_holds SET owner = %s WHERE id = %s", [nobody, hold])

@@ -71,7 +71,8 @@ def among(statement: str, values: Iterable[Any], tail: str = "") -> tuple[str, l
     if connection.vendor == "postgresql":
         return f"{statement} = ANY(%s){tail}", [listed]
     places = ", ".join(["%s"] * len(listed))
-    return f"{statement} IN ({places}){tail}", [value.hex if isinstance(value, uuid.UUID) else value for value in listed]
+    named = [value.hex if isinstance(value, uuid.UUID) else value for value in listed]
+    return f"{statement} IN ({places}){tail}", named
 
 
 def usd(value: Any) -> Decimal:
@@ -154,9 +155,10 @@ class Table:
         self._defaults = {field.attname: _default(field) for field in fields}
         self._columns = [(field.attname, field.column, _converter(field)) for field in fields]
         self._renamed = [(name, column) for name, column, _ in self._columns if name != column]
-        self._sqlite = f'INSERT INTO "{table}" ({columns}) VALUES ({places}){tail}'
+        # Names of our own tables and columns only: no value is ever composed into a statement.
+        self._sqlite = f'INSERT INTO "{table}" ({columns}) VALUES ({places}){tail}'  # noqa: S608
         self._postgres = (
-            f'INSERT INTO "{table}" ({columns}) SELECT {columns}'
+            f'INSERT INTO "{table}" ({columns}) SELECT {columns}'  # noqa: S608
             f' FROM json_populate_recordset(NULL::"{table}", %s::json){tail}'
         )
 

@@ -62,8 +62,6 @@ def windows_for(scopes: Iterable[Scope], day: date) -> tuple[Window, ...]:
 
 def resets_at(period: str, day: date, timezone_name: str) -> datetime:
     """When the window that holds `day` ends: the next local midnight or month, in UTC (DST included)."""
-    if period == DAY:
-        following = day + timedelta(days=1)
-    else:
-        following = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+    next_month = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+    following = day + timedelta(days=1) if period == DAY else next_month
     return datetime.combine(following, time(0), tzinfo=zone(timezone_name)).astimezone(UTC)

@@ -13,7 +13,7 @@ from typing import Any
 from billing.pricing import PriceCard
 from llm.fields import Secret
 
-# --- The catalog, frozen -----------------------------------------------------------------------------------------------
+# --- The catalog, frozen ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +151,7 @@ class TenantState:
     byok_fee: Decimal = Decimal(0)
 
 
-# --- One request and its route -----------------------------------------------------------------------------------------
+# --- One request and its route ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +263,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientFacts:
-    """Where a request came from, for its usage row. Every string is the client's own: inert, and bounded by the wire."""
+    """Where a request came from, for its usage row. Its strings are the client's own: inert, bounded by the wire."""
 
     ip: str | None = None
     user_agent: str = ""
@@ -288,7 +288,7 @@ class ChatRequest:
     now: datetime
 
 
-# --- What a provider says ----------------------------------------------------------------------------------------------
+# --- What a provider says ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -259,7 +259,7 @@ class HasScope(BasePermission):
 
 
 class IsStaffKey(BasePermission):
-    """A staff member's key. What its owner may change is what the owner may change in the admin (Django permissions)."""
+    """A staff member's key. It may do what its owner may do in the admin (Django permissions)."""
 
     _verbs = {"GET": "view", "HEAD": "view", "OPTIONS": "view", "POST": "add", "PUT": "change", "PATCH": "change"}
 

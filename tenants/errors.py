@@ -13,6 +13,7 @@ TollgateError
 `billing.errors` and `llm.errors` add to it. A renderer at the edge turns each into its wire's JSON.
 """
 
+
 class TollgateError(Exception):
     """Base of all errors a caller sees. The message says the cause and the next step; it holds no secret."""
 

@@ -1,4 +1,4 @@
-"""One call of one provider: send, wait for the first good event, pass the rest on. Knows nothing of money or tenants."""
+"""One call of one provider: send, wait for the first good event, pass the rest on. No money, no tenants."""
 
 import asyncio
 import time
@@ -12,8 +12,8 @@ from llm.engine.channel import PING, Channel
 from llm.engine.http import MAX_ERROR_BYTES, Answer, Client
 from llm.errors import ProviderError, UpstreamFailed, UpstreamInvalid, UpstreamTimeout
 from llm.providers import registry, sandbox
-from llm.providers.chunks import output_bytes
 from llm.providers.base import StreamReader
+from llm.providers.chunks import output_bytes
 from llm.types import Call, Completed, StreamEvent
 
 PING_S = 15.0
@@ -200,7 +200,7 @@ async def _events(answer: Answer, call: Call) -> AsyncIterator[list[StreamEvent]
 
 
 def _read(reader: StreamReader, payloads: list[bytes]) -> tuple[list[StreamEvent], ProviderError | None]:
-    """The events of one read up to the first that is an error: what came before it is still the client's, and billed."""
+    """The events of one read up to the first that is an error: what came before it is the client's, and billed."""
     events: list[StreamEvent] = []
     try:
         for payload in payloads:

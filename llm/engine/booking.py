@@ -116,9 +116,7 @@ class Booking:
     async def settle_gone(self) -> None:
         """Settle for a client that left: what the provider reported, else the input and the output received."""
         usage = self._so_far() if self.progress.sent or self.progress.first_at is not None else NOTHING_USED
-        await self._settle(
-            Result(status=Status.CANCELLED, status_code=499, usage=usage, error_code="client_gone")
-        )
+        await self._settle(Result(status=Status.CANCELLED, status_code=499, usage=usage, error_code="client_gone"))
 
     def let_go(self) -> None:
         """If no settlement was worked out (a bug of ours), leave the hold to the sweeper: nothing is held for ever."""

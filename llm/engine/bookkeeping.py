@@ -148,7 +148,9 @@ def closing_row(
     """The usage row at its true cost, and the charge."""
     usage = result.usage
     # What nobody produced costs nothing, a price per request included.
-    cost = NO_COST if usage is NOTHING_USED else pricing.price(target.card, usage.meters(), prompt_tokens=usage.prompt_tokens)
+    cost = NO_COST
+    if usage is not NOTHING_USED:
+        cost = pricing.price(target.card, usage.meters(), prompt_tokens=usage.prompt_tokens)
     charged = _charge(cost.total, target, tenant)
     first = decision.targets[0]
     fell_back = target.model.id != first.model.id or target.credential != first.credential

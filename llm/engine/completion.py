@@ -3,9 +3,9 @@
     open(caller, request) -> Reply
 
 It runs in a task of its own that outlives the client's connection: views get cancelled and generators that were never
-started skip their `finally`, but a hold must always be resolved. Nothing is promised to the client before the provider's
-first good event, so until then every failure is a true HTTP status and may fall back. Settling happens once, before the
-last byte of the answer is handed to the wire. A killed process is covered by the ledger's sweeper.
+started skip their `finally`, but a hold must always be resolved. Nothing is promised to the client before the
+provider's first good event, so until then every failure is a true HTTP status and may fall back. Settling happens once,
+before the last byte of the answer is handed to the wire. A killed process is covered by the ledger's sweeper.
 """
 
 import asyncio
@@ -228,7 +228,8 @@ class Journey:
     # --- pieces -------------------------------------------------------------------------------------------------------
 
     def _counted_tokens(self) -> int:
-        return max(1, self.request.size.estimate + (self.request.route.max_tokens or 0))
+        estimate: int = self.request.size.estimate
+        return max(1, estimate + (self.request.route.max_tokens or 0))
 
     def _plan(self, tenant: TenantState) -> Decision:
         catalog = snapshot.WATCH.current

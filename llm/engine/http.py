@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
 from functools import lru_cache
+from typing import Any
 
 import aiohttp
 import httpx
@@ -60,7 +60,7 @@ class Answer:
 
     async def close(self, *, drained: bool = False) -> None:
         """Give the connection back if the body was read to its end, else close it: the provider sees that at once."""
-        response = self._response.stream._aiohttp_response  # type: ignore[union-attr]
+        response = self._response.stream._aiohttp_response  # type: ignore[union-attr]  # noqa: SLF001
         if drained:
             response.release()
         else:
@@ -143,7 +143,7 @@ _ssl_context: ssl.SSLContext | None = None
 
 def ssl_context() -> ssl.SSLContext:
     """Made once: loading the certificates takes 20 ms."""
-    global _ssl_context
+    global _ssl_context  # noqa: PLW0603 - made at first use, once
     if _ssl_context is None:
         _ssl_context = httpx.create_ssl_context(trust_env=False)
     return _ssl_context

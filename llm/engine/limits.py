@@ -72,7 +72,7 @@ class Limits:
     def _hit(self, caller: Caller, what: str, limit: int, cost: int) -> Standing:
         if limit == 0 or cost > limit:
             raise RateLimited(
-                f"This request alone is over the key's limit of {limit} {what} per minute. Send less, or raise the limit."
+                f"This request alone is over the key's {limit} {what} per minute. Send less, or raise the limit."
             )
         item = RateLimitItemPerMinute(limit)
         name = item.key_for(str(caller.key_id), what)

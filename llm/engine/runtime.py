@@ -127,7 +127,7 @@ RUNTIME = Runtime()
 
 def reset() -> Runtime:
     """A fresh runtime, for tests."""
-    global RUNTIME
+    global RUNTIME  # noqa: PLW0603 - tests only
     RUNTIME = Runtime()
     snapshot.WATCH.reset()
     tenant_state.TENANTS.clear()

@@ -238,9 +238,10 @@ def _rows(cursor: Any) -> Iterable[Any]:
         yield from cursor.fetchall()
 
 
-_WHOLE = tuple("SELECT * FROM " + table + where for table, where in TABLES.items())
+_WHOLE = tuple("SELECT * FROM " + table + where for table, where in TABLES.items())  # noqa: S608 - our own names
 _XMINS = " UNION ALL ".join(
-    "SELECT count(*), coalesce(sum(xmin::text::bigint), 0) FROM " + table + where for table, where in TABLES.items()
+    "SELECT count(*), coalesce(sum(xmin::text::bigint), 0) FROM " + table + where  # noqa: S608
+    for table, where in TABLES.items()
 )
 
 
@@ -312,5 +313,3 @@ def current() -> Snapshot:
     if WATCH.running and WATCH.current is not None:
         return WATCH.current
     return WATCH.refresh()
-
-

@@ -30,8 +30,8 @@ _TEXT_FIELDS = ("content", "name", "tool_call_id", "reasoning_content", "refusal
 
 @dataclass(slots=True)
 class Size:
-    """What a request's input is made of. `bounded` is False if a part of it has no published maximum; `tools` is True if
-    the provider may have to be told of tools."""
+    """What a request's input is made of. `bounded` is False if a part of it has no published maximum; `tools` is True
+    if the provider may have to be told of tools."""
 
     estimate: int = 0
     text_bytes: int = 0

@@ -85,7 +85,7 @@ class LLMProvider(models.Model):
     health_checked_at = models.DateTimeField(null=True, editable=False)
     health_response_time_ms = models.PositiveIntegerField(null=True, editable=False)
     shipped = models.JSONField(
-        default=dict, editable=False, help_text="Facts as last loaded from the shipped catalog; what differs is staff's."
+        default=dict, editable=False, help_text="Facts as last loaded from the catalog; what differs is staff's."
     )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -127,7 +127,7 @@ class LLMModel(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     number = models.PositiveIntegerField(unique=True, editable=False)
-    provider = models.ForeignKey(LLMProvider, on_delete=models.PROTECT, related_name="models", help_text="Who serves it.")
+    provider = models.ForeignKey(LLMProvider, on_delete=models.PROTECT, related_name="models", help_text="Serves it.")
     model_id = models.CharField(
         max_length=200, help_text="The provider's own id of it, exactly as its API wants it, such as gpt-4o."
     )
@@ -136,7 +136,9 @@ class LLMModel(models.Model):
     description = models.TextField(blank=True, help_text="One sentence about what it is good for.")
     kind = models.CharField(max_length=16, choices=Kind, default=Kind.CHAT, help_text="Chat or embedding.")
     family = models.CharField(
-        max_length=100, blank=True, help_text="The same model at several providers shares a family; it can be asked for."
+        max_length=100,
+        blank=True,
+        help_text="The same model at several providers shares a family, which can be asked for.",
     )
     context_window = models.PositiveIntegerField(
         validators=[MinValueValidator(1)], default=128_000, help_text="Tokens of input and output together."

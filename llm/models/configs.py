@@ -40,7 +40,7 @@ class LLMConfig(models.Model):
         help_text="Sent when a request gives none, unless the model refuses one.",
     )
     max_tokens = models.PositiveIntegerField(
-        default=4096, validators=[MinValueValidator(1)], help_text="The default, and the most, a request may answer with."
+        default=4096, validators=[MinValueValidator(1)], help_text="The default, and the most, an answer may have."
     )
     routing_rules = models.JSONField(
         default=dict, blank=True, help_text='A model for a task: {"code": {"model_id": "anthropic/claude-sonnet-4"}}.'

@@ -53,8 +53,8 @@ class LLMRoutingRule(models.Model):
         help_text="The task it is for. `general` serves tasks without a rule of their own; empty serves what is left.",
     )
     priority = models.IntegerField(default=100, help_text="Lower is tried first.")
-    weight = models.PositiveIntegerField(default=100, help_text="The share among rules of one priority. 0: never first.")
-    min_tokens = models.PositiveIntegerField(null=True, blank=True, help_text="Only from this many estimated tokens on.")
+    weight = models.PositiveIntegerField(default=100, help_text="Its share among equals. 0: never first.")
+    min_tokens = models.PositiveIntegerField(null=True, blank=True, help_text="Only from so many estimated tokens on.")
     max_tokens = models.PositiveIntegerField(null=True, blank=True, help_text="Only up to this many estimated tokens.")
     requires_byok = models.BooleanField(default=False, help_text="Only with the tenant's own provider key.")
     is_fallback = models.BooleanField(default=False, help_text="Not a first choice: tried when the chosen one fails.")

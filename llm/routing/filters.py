@@ -165,8 +165,7 @@ def price_cap(question: Question, entry: Entry) -> Refusal | None:
     cap = question.price_cap
     if cap is None:
         return None
-    card = entry.model.card_at(question.now)
-    price = None if card is None else question.blended(card)
+    _, _, price = question.price_of(entry.model)
     if price is None or price <= cap:
         return None  # without a price it is the next filter's
     shown = f"{price.normalize():f}"
@@ -174,10 +173,10 @@ def price_cap(question: Question, entry: Entry) -> Refusal | None:
 
 
 def unpriced(question: Question, entry: Entry) -> Refusal | None:
-    card = entry.model.card_at(question.now)
+    _, card, price = question.price_of(entry.model)
     if card is None:
         return "unpriced", "it has no price now"
-    if question.blended(card) is None or (entry.model.kind == "chat" and "output" not in card.tiers[-1].rates):
+    if price is None or (entry.model.kind == "chat" and "output" not in card.tiers[-1].rates):
         return "unpriced", "its price has no input or no output"
     return None
 

@@ -151,6 +151,7 @@ class Question:
         self.touched: frozenset[str] = _touched(snapshot, tenant)
         self.keys: dict[tuple[str, bool], Keys] = {}
         self.seeded: int | None = None
+        self.priced: tuple[Model | None, PriceCard | None, Decimal | None] = (None, None, None)
         self.own: frozenset[str] | None = None
         self.slow: frozenset[str] | None = None
 
@@ -190,7 +191,15 @@ class Question:
             self.seeded = int.from_bytes(digest, "big")
         return self.seeded
 
-    def blended(self, card: PriceCard) -> Decimal | None:
+    def price_of(self, model: Model) -> tuple[Model | None, PriceCard | None, Decimal | None]:
+        """(model, its price card in force, the card's blended price). Two filters ask in a row, so the last is kept."""
+        priced = self.priced
+        if priced[0] is not model:
+            card = model.card_at(self.now)
+            priced = self.priced = (model, card, None if card is None else self._blended(card))
+        return priced
+
+    def _blended(self, card: PriceCard) -> Decimal | None:
         """USD per million tokens, (3 x input + output) / 4; None where the card has no price for input."""
         known = self.snapshot.derived
         key = card.version_id.int
@@ -221,8 +230,8 @@ def _settled(snapshot: Snapshot, caller: RouteCaller, today: date) -> dict[str, 
 
 
 def salt(identifier: bytes) -> int:
-    """64 even bits that scatter an item among its equals."""
-    return int.from_bytes(blake2b(identifier, digest_size=8).digest(), "big")
+    """64 bits that scatter an item among its equals; odd, see balancing.py."""
+    return int.from_bytes(blake2b(identifier, digest_size=8).digest(), "big") | 1
 
 
 def caches_cheaply(model: Model) -> bool:

@@ -103,8 +103,7 @@ class Walk:
         question, slow = self.question, slow_models(self.question)
         priced = []
         for entry in self.search.admitted(entries, len(question.snapshot.models)):
-            card = entry.model.card_at(question.now)
-            price = None if card is None else question.blended(card)
+            _, _, price = question.price_of(entry.model)
             if price is not None:
                 priced.append((entry, price))
         lowest = scoring.cheapest([price for _, price in priced])

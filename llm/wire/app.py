@@ -253,5 +253,3 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
             await runtime.RUNTIME.stop()
             await send({"type": "lifespan.shutdown.complete"})
             return
-
-

@@ -197,5 +197,3 @@ def body_of(reply: Reply) -> bytes:
     if not body.get("model"):
         body["model"] = reply.target.model.model_id
     return orjson.dumps(body)
-
-

@@ -44,7 +44,7 @@ class ChatStream:
         return frames[0] if len(frames) == 1 else b"".join(frames)
 
     def finish(self, ending: Ending) -> bytes:
-        """The last frames: a missing finish, usage if it was asked for, [DONE]. After an error: the error, then nothing."""
+        """The last frames: a missing finish, usage if asked for, [DONE]. After an error: the error, then nothing."""
         if ending.error is not None:
             return sse.frame(orjson.dumps(openai_body(ending.error)))
         frames = []

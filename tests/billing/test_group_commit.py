@@ -28,8 +28,9 @@ def ask(question: Callable[[], Any]) -> Any:
 
 
 @pytest_asyncio.fixture
-async def books() -> Books:
-    return await ask(lambda: Books({"tenant": ("10", None)}))
+async def books() -> AsyncIterator[Books]:
+    yield await ask(lambda: Books({"tenant": ("10", None)}))
+    await ask(connections.close_all)
 
 
 @pytest_asyncio.fixture

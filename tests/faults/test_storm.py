@@ -51,7 +51,7 @@ def test_processes_killed_again_and_again_never_overspend_and_lose_nothing_that_
         asyncio.run(kill_after_each(weather, kills_after_answers))
         # From here on the budget runs out while processes die.
         spent = sum(weather.books.standing()[:2])
-        weather.budget(spent + 250 * most(1000, 500))
+        weather.budget(spent + (120 if ON_POSTGRES else 40) * most(1000, 500))
         with weather.watched() as watched:
             seen, kills = asyncio.run(killed_while_they_ask(weather, seconds))
         took = weather.wait_until_nothing_is_held()
@@ -96,7 +96,7 @@ async def killed_while_they_ask(weather: Storm, seconds: float) -> tuple[Seen, i
             yield weather.random.randrange(1, 1000), weather.random.randrange(1, 500), weather.random.random() < 0.5
 
     seen, kills = await asyncio.gather(
-        weather.clients(CLIENTS, [weather.webs.port], plan), weather.killing(until, (0.1, 0.5))
+        weather.clients(CLIENTS, [weather.webs.port], plan), weather.killing(until, (0.2, 0.9))
     )
     return seen, kills
 

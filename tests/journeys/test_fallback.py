@@ -193,6 +193,7 @@ def test_a_configs_fallback_model_steps_in(world: World, chain: list[LLMModel], 
 def test_other_platform_keys_of_the_same_model_step_in(world: World, chain: list[LLMModel], customer: Customer) -> None:
     provider = chain[0].provider
     second = cast.make_credential(provider, "sk-second-9876543210")
+    good = second.pk
     world.refresh()
     script(world, c1=Behaviour(expected_key="sk-second-9876543210"))
     try:
@@ -203,7 +204,7 @@ def test_other_platform_keys_of_the_same_model_step_in(world: World, chain: list
         second.delete()
         world.refresh()
     rows = customer.rows()
-    assert {row.credential_id for row in rows} == {second.pk}
+    assert {row.credential_id for row in rows} == {good}
     assert {len(row.attempts) for row in rows} == {1, 2}
     assert all(row.was_fallback == (len(row.attempts) == 2) for row in rows)
 
@@ -220,7 +221,7 @@ def dear(world: World, customer: Customer) -> Iterator[str]:
         known = {
             "x-first": world.model(provider, "x-first"),
             "x-dear": world.model(provider, "x-dear", input="20.00", output="80.00"),
-            "x-cheap": world.model(provider, "x-cheap", input="0.20", output="0.80"),
+            "x-cheap": world.model(provider, "x-cheap", input="0.20", output="0.80", cached="0.05"),
         }
         cast.make_rule(known["x-first"], "eco")
         cast.make_rule(known["x-dear"], "eco", is_fallback=True, fallback_order=0)
