@@ -158,19 +158,8 @@ class AdminModelViewSet(StaffView, AuditedMixin, viewsets.ModelViewSet[LLMModel]
     serializer_class = serializers.ModelSerializer
     queryset = prices.with_prices(LLMModel.objects.select_related("provider", "replacement_model__provider"))
     filterset_class = filters.ModelFilter
-    search_fields: ClassVar[Any] = ["model_id", "name", "display_name", "family", "provider__slug", "provider__name"]
-    ordering_fields: ClassVar[Any] = [
-        "model_id",
-        "name",
-        "display_name",
-        "context_window",
-        "max_output_tokens",
-        "power_level",
-        "power_level_priority",
-        "created_at",
-        "number",
-        "provider__slug",
-    ]
+    search_fields: ClassVar[Any] = filters.MODEL_SEARCH
+    ordering_fields: ClassVar[Any] = filters.MODEL_ORDERING
 
     def get_object(self) -> LLMModel:
         found: LLMModel = self.get_queryset().get(pk=references.model(self.kwargs["model"]).pk)

@@ -37,7 +37,9 @@ class CompletionViewSet(ViewSet):
     async def create(self, request: Request) -> HttpResponseBase:
         """A completion, OpenAI-shaped. Streams server-sent events where `stream` is true."""
         caller = caller_of(request)
-        parsed = chat.parse(_raw(request).body, _incoming(request))
+        incoming = _incoming(request)
+        chat.require_json(incoming.headers)
+        parsed = chat.parse(_raw(request).body, incoming)
         reply = await completion.open(caller, parsed)
         headers = {name.decode(): value.decode() for name, value in chat.headers_of(reply)}
         if reply.channel is None:

@@ -104,3 +104,19 @@ def _uuid(text: str) -> uuid.UUID | None:
         return uuid.UUID(text)
     except ValueError:
         return None
+
+
+# What a list of models may be searched and sorted by, for tenants and staff alike.
+MODEL_SEARCH = ["model_id", "name", "display_name", "family", "provider__slug", "provider__name"]
+MODEL_ORDERING = [
+    "model_id",
+    "name",
+    "display_name",
+    "context_window",
+    "max_output_tokens",
+    "power_level",
+    "power_level_priority",
+    "created_at",
+    "number",
+    "provider__slug",
+]

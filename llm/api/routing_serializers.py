@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 from rest_framework import serializers
+from rest_framework.fields import empty
 
 from llm.api.fields import ModelReference
 from llm.catalog import references
@@ -109,6 +110,10 @@ class SecretField(serializers.CharField):
         if not isinstance(data, str):
             raise serializers.ValidationError("Not a string.")
         return Secret(data)
+
+    def run_validation(self, data: Any = empty) -> Any:
+        """A Secret, or None for a blank, which a text field would let through as it came."""
+        return super().run_validation(data) or None
 
     def run_validators(self, value: Any) -> None:
         """None of a text's: a secret is no text. `llm.catalog.credentials` checks its length and format."""

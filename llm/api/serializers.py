@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 from llm.api.fields import ComponentsField, ModelReference, PriceField, ProviderReference
 from llm.catalog import credentials, lifecycle, prices
-from llm.choices import Dialect
+from llm.choices import Dialect, Kind
 from llm.models import LLMModel, LLMProvider, PriceVersion
 from llm.models.catalog import PER_1K
 from tenants.api.fields import Flag, StrictModelSerializer, StrictSerializer, Text
@@ -284,6 +284,10 @@ class ModelSerializer(AgreementMixin, StrictModelSerializer):
         if costs[0] is None:
             raise InvalidValue(
                 "Give the input price too; an explicit 0 makes it free.", param="cost_per_1m_input_tokens"
+            )
+        if costs[1] is None and self.validated_data.get("kind", Kind.CHAT) == Kind.CHAT:
+            raise InvalidValue(
+                "Give the output price too; an explicit 0 makes it free.", param="cost_per_1m_output_tokens"
             )
         components = prices.flat(input_usd=costs[0], output_usd=costs[1], cached_usd=costs[2])
         return prices.PriceChange(components=components, reason="first price")

@@ -3,7 +3,7 @@
 Model references hold slashes (`provider/model_id`), so what follows one in a URL is listed before the model itself.
 """
 
-from django.urls import URLPattern, URLResolver, re_path
+from django.urls import URLPattern, URLResolver
 
 from llm.api import admin_views, views
 from llm.api.completions import ExplainView, completion_routes
@@ -25,7 +25,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *route("llm/models/<path:model>", views.ModelViewSet, _READ),
     *route("llm/configs", views.ConfigViewSet, _LIST),
     *route("llm/configs/<str:config>", views.ConfigViewSet, _DETAIL),
-    re_path(r"^llm/requests/(?P<request_id>[^/]+)/?$", RequestDetail.as_view(), name="request"),
+    *route("llm/requests/<str:request_id>", RequestDetail),
     *route("admin/llm/providers", admin_views.AdminProviderViewSet, _LIST),
     *route(_PROVIDER, admin_views.AdminProviderViewSet, _DETAIL),
     *route(f"{_PROVIDER}/health", admin_views.AdminProviderViewSet, {"get": "health"}),

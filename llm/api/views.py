@@ -50,19 +50,8 @@ class ModelViewSet(TenantView, mixins.ListModelMixin, mixins.RetrieveModelMixin,
         )
     )
     filterset_class = filters.ModelFilter
-    search_fields: ClassVar[Any] = ["model_id", "name", "display_name", "family", "provider__slug", "provider__name"]
-    ordering_fields: ClassVar[Any] = [
-        "model_id",
-        "name",
-        "display_name",
-        "context_window",
-        "max_output_tokens",
-        "power_level",
-        "power_level_priority",
-        "created_at",
-        "number",
-        "provider__slug",
-    ]
+    search_fields: ClassVar[Any] = filters.MODEL_SEARCH
+    ordering_fields: ClassVar[Any] = filters.MODEL_ORDERING
 
     def get_object(self) -> LLMModel:
         found = self.get_queryset().filter(pk=references.model(self.kwargs["model"]).pk).first()

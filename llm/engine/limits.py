@@ -77,7 +77,7 @@ class Limits:
         item = RateLimitItemPerMinute(limit)
         name = item.key_for(str(caller.key_id), what)
         accepted = self._windows.hit(item, str(caller.key_id), what, cost=cost)
-        previous, previous_s, current, current_s = self._storage.get_sliding_window(name, MINUTE_S)
+        previous, _, current, current_s = self._storage.get_sliding_window(name, MINUTE_S)
         window = Window(previous=previous, current=current, left_s=current_s - MINUTE_S)
         if not accepted:
             wait_s = math.floor(window.wait(limit, cost)) + 1

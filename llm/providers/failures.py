@@ -161,7 +161,7 @@ def _words(found: Any) -> tuple[str, str | None]:
     if not isinstance(found, Mapping):
         return (found if isinstance(found, str) else ""), None
     param = found.get("param")
-    kept = param if isinstance(param, str) and _PARAM.match(param) else None
+    kept = param if isinstance(param, str) and _PARAM.match(param) and not _UNSAFE.search(param) else None
     for key in ("message", "error", "detail", "errors", "msg", "error_msg"):
         value = found.get(key)
         if isinstance(value, str) and value.strip():

@@ -35,6 +35,8 @@ def entries(seed: int, equals: Sequence[Entry]) -> list[Entry]:
 
 def credentials(seed: int, keys: Sequence[Credential]) -> list[Credential]:
     """A provider's keys by weight, then by name."""
+    if len(keys) == 1:
+        return list(keys)
     return sorted(keys, key=lambda one: (key(seed, _salt_of(one), one.weight), one.name))
 
 

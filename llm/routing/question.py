@@ -122,6 +122,7 @@ class Question:
         "plain",
         "policy",
         "price_cap",
+        "priced",
         "rank",
         "request",
         "seeded",
@@ -152,12 +153,12 @@ class Question:
         self.keys: dict[tuple[str, bool], Keys] = {}
         self.seeded: int | None = None
         self.priced: tuple[Model | None, PriceCard | None, Decimal | None] = (None, None, None)
-        self.own: frozenset[str] | None = None
-        self.slow: frozenset[str] | None = None
+        self.own: frozenset[str] | None = None if self.touched else NONE
 
     def ask(self, wish: Wish, state: RoutingState, now: datetime) -> None:
         """Takes in what the names turned out to mean, and the moment."""
         self.wish, self.state, self.now, self.today = wish, state, now, now.date()
+        self.slow: frozenset[str] | None = None if state.ttft_ms else NONE
         self.notes: list[str] = wish.notes
         config, asked = wish.config, self.request.max_tokens
         self.config = config

@@ -39,13 +39,13 @@ def score(
     question: Question, model: Model, price: Decimal, lowest: Decimal, *, slow: bool
 ) -> tuple[float, dict[str, float]]:
     """(score, its parts). `price` and `lowest` in USD per million tokens; `slow` brings the penalty."""
-    cost = 1.0 if price <= 0 else float(lowest / price)
+    cost = 1.0 if price <= 0 else float(lowest) / float(price)
     measured = question.state.ttft_ms.get(model.id) if question.state.ttft_ms else None
     milliseconds = TYPICAL_MS.get(model.speed_tier, 1_000.0) if measured is None else measured
     speed = 1_000.0 / (1_000.0 + milliseconds)
     quality = QUALITY.get(model.quality_tier, 0.6)
     w_cost, w_speed, w_quality = WEIGHTS[question.request.priority or "balanced"]
-    parts = {"cost": round(cost, 4), "speed": round(speed, 4), "quality": quality}
+    parts = {"cost": cost, "speed": speed, "quality": quality}
     total = w_cost * cost + w_speed * speed + w_quality * quality
     if slow:
         parts["latency_penalty"] = -LATENCY_PENALTY

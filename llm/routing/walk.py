@@ -118,7 +118,12 @@ class Walk:
         ranked.sort(key=lambda one: one[0])
         del ranked[CANDIDATES_KEPT:]
         self.scored = [
-            Candidate(model=entry.model.reference, score=-place[0], parts=parts) for place, entry, parts in ranked
+            Candidate(
+                model=entry.model.reference,
+                score=-place[0],
+                parts={name: round(part, 4) for name, part in parts.items()},
+            )
+            for place, entry, parts in ranked
         ]
         return [entry for _, entry, _ in ranked]
 

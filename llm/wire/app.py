@@ -15,15 +15,13 @@ import orjson
 from django.conf import settings
 
 from llm.engine import completion, runtime, snapshot, tenant_state
-from llm.errors import GatewayFailed
+from llm.errors import GatewayFailed, ModelNotFound
 from llm.wire import chat, models
 from llm.wire.chat_stream import ChatStream
 from llm.wire.errors import (
     MethodNotAllowedError,
     NoSuchPathError,
     TooLargeError,
-    UnknownModelError,
-    WrongContentTypeError,
     rendered,
 )
 from tenants.auth import Caller, authenticate
@@ -155,7 +153,7 @@ async def _caller(exchange: Exchange) -> Caller:
 
 async def _chat(exchange: Exchange) -> None:
     caller = await _caller(exchange)
-    _json_only(exchange)
+    chat.require_json(exchange.headers)
     raw = await exchange.body()
     client = exchange.scope.get("client")
     incoming = chat.Incoming(
@@ -206,14 +204,6 @@ async def _stream(exchange: Exchange, request: Any, reply: completion.Reply) -> 
         reply.abandon()
 
 
-def _json_only(exchange: Exchange) -> None:
-    kind = exchange.headers.get(b"content-type", b"application/json").split(b";")[0].strip().lower()
-    if kind != b"application/json" and not kind.endswith(b"+json"):
-        raise WrongContentTypeError("Send the body as JSON, with `Content-Type: application/json`.")
-    if exchange.headers.get(b"content-encoding", b"identity").lower() != b"identity":
-        raise WrongContentTypeError("Compressed bodies are not accepted. Send the JSON as it is.")
-
-
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
@@ -230,7 +220,7 @@ async def _models(exchange: Exchange, wanted: str | None) -> None:
     if wanted is not None:
         found = [entry for entry in found if entry["id"] == wanted]
         if not found:
-            raise UnknownModelError(
+            raise ModelNotFound(
                 "There is no such model for this key. GET /v1/models lists what it may call.", param="model"
             )
         body = models.anthropic_list(found)["data"][0] if anthropic else found[0]

@@ -15,6 +15,7 @@ from llm.errors import InvalidRequest
 from llm.types import ChatRequest, ClientFacts, RouteRequest
 from llm.wire import sse
 from llm.wire.chat_schema import check
+from llm.wire.errors import WrongContentTypeError
 
 Json = dict[str, Any]
 Headers = list[tuple[bytes, bytes]]
@@ -39,6 +40,15 @@ class Incoming:
     headers: Mapping[bytes, bytes]
     ip: str | None
     received: float  # time.perf_counter()
+
+
+def require_json(headers: Mapping[bytes, bytes]) -> None:
+    """Raises WrongContentTypeError for a body that its headers say is no plain JSON, before it is read."""
+    kind = (headers.get(b"content-type") or b"application/json").split(b";")[0].strip().lower()
+    if kind != b"application/json" and not kind.endswith(b"+json"):
+        raise WrongContentTypeError("Send the body as JSON, with `Content-Type: application/json`.")
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise WrongContentTypeError("Compressed bodies are not accepted. Send the JSON as it is.")
 
 
 def load(raw: bytes) -> Json:

@@ -43,12 +43,6 @@ class WrongContentTypeError(TollgateError):
     code = "unsupported_media_type"
 
 
-class UnknownModelError(TollgateError):
-    status = 404
-    type = "invalid_request_error"
-    code = "model_not_found"
-
-
 def openai_body(error: TollgateError) -> dict[str, Any]:
     return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
 

@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError as ModelValidationError
 from django.db import DatabaseError, IntegrityError, OperationalError
 from django.http import Http404
 from rest_framework import exceptions, status
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.pagination import PageNumberPagination
 from rest_framework.response import Response
 
@@ -24,6 +25,21 @@ _TYPES = {
     415: "invalid_request_error",
     429: "rate_limit_error",
 }
+
+
+_LONGEST_MESSAGE = 600
+_LONGEST_PARAM = 100
+
+
+class AnyAccept(DefaultContentNegotiation):
+    """The answer is what the view answers, whatever `Accept` says: clients of streams send `text/event-stream`."""
+
+    def select_renderer(self, request: Any, renderers: Any, format_suffix: Any = None) -> Any:
+        """The renderer asked for where there is a choice (the schema), else the first."""
+        try:
+            return super().select_renderer(request, renderers, format_suffix)
+        except exceptions.NotAcceptable:
+            return renderers[0], renderers[0].media_type
 
 
 class Page(PageNumberPagination):
@@ -43,11 +59,18 @@ def envelope(
     type_: str | None = None,
     retry: bool = False,
 ) -> Response:
-    """The error body that all of Tollgate answers with."""
+    """The error body that all of Tollgate answers with. What it quotes of the request is cut short."""
     kind = type_ or _TYPES.get(status_code, "api_error")
+    message = shortened(message, _LONGEST_MESSAGE)
+    param = None if param is None else shortened(param, _LONGEST_PARAM)
     response = Response({"error": {"message": message, "type": kind, "param": param, "code": code}}, status=status_code)
     response["x-should-retry"] = "true" if retry else "false"
     return response
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many characters: an error must not send a long value back whole."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def first_problem(detail: Any, path: str = "") -> tuple[str | None, str]:

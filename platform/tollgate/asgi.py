@@ -7,6 +7,7 @@ metered request does.
 import gc
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
+from ipaddress import ip_address
 from typing import Any
 
 import orjson
@@ -38,6 +39,8 @@ class BodyTooLargeError(Exception):
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """The ASGI application that `serve` and any other ASGI server run."""
+    if scope["type"] == "http":
+        _forget_no_address(scope)
     if scope["type"] == "lifespan":
         await data_path.lifespan(scope, receive, _once_started(send))
     elif scope["type"] == "http" and (scope["path"] == "/v1" or scope["path"].startswith("/v1/")):
@@ -49,6 +52,20 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await _django(scope, receive, send)
     elif scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1000})
+
+
+def _forget_no_address(scope: Scope) -> None:
+    """Servers take the client's address from `X-Forwarded-For` where they trust the peer, whatever it says: what is no
+    IP address is nobody's, before usage rows and the audit log try to store it.
+    """
+    client = scope.get("client")
+    if client:
+        try:
+            known = "%" not in client[0] and ip_address(client[0])
+        except ValueError:
+            known = False
+        if not known:
+            scope["client"] = None
 
 
 def tune_garbage_collection() -> None:

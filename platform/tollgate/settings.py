@@ -206,6 +206,7 @@ REST_FRAMEWORK = {
         "rest_framework.filters.SearchFilter",
         "rest_framework.filters.OrderingFilter",
     ],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "tollgate.api.AnyAccept",
     "DEFAULT_METADATA_CLASS": None,  # OPTIONS is a 405 like any method a view has not: the schema is at /api/schema/
     "DEFAULT_PAGINATION_CLASS": "tollgate.api.Page",
     "PAGE_SIZE": 50,
@@ -227,6 +228,7 @@ SPECTACULAR_SETTINGS = {
         "TierEnum": "tenants.tiers.Tier",
         "HealthStatusEnum": "llm.choices.HealthStatus",
         "PriceStatusEnum": "llm.choices.PriceStatus",
+        "UsageStatusEnum": "billing.models.UsageRecord.Status",
     },
     # From the wheel, so that the documentation works offline.
     "SWAGGER_UI_DIST": "SIDECAR",

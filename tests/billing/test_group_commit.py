@@ -1,4 +1,4 @@
-"""The ledger's thread: waiters that go away, rows that cannot be written, connections that break, ends in good order."""
+"""The ledger's thread: waiters that go away, rows that cannot be written, connections that break, a good end."""
 
 import asyncio
 import threading
@@ -221,7 +221,9 @@ class Stumbling:
         stumbling, original = self, self._commit
 
         def leave(atomic: Any, kind: Any, error: Any, trace: Any) -> Any:
-            mine = threading.current_thread() is stumbling._thread and stumbling.left and kind is None and atomic.durable
+            mine = (
+                threading.current_thread() is stumbling._thread and stumbling.left and kind is None and atomic.durable
+            )
             if not mine:
                 return original(atomic, kind, error, trace)
             stumbling.left -= 1

@@ -280,7 +280,12 @@ def test_the_hold_of_a_silent_process_is_posted_in_full_and_flagged(books: Books
     row = UsageRecord.objects.get()
     assert (row.pk, row.status, row.error_code, row.is_estimated) == (hold.request_id, "expired", "expired", True)
     assert (row.cost_total_usd, row.billed_usd, row.budget_usd) == (2, 2, 2)
-    assert (row.user_agent, row.key_id, row.billing_day, row.created_at) == ("curl", books.key.pk, hold.billing_day, NOW)
+    assert (row.user_agent, row.key_id, row.billing_day, row.created_at) == (
+        "curl",
+        books.key.pk,
+        hold.billing_day,
+        NOW,
+    )
     assert books.window() == (2, 0)
 
 

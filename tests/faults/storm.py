@@ -112,7 +112,7 @@ class Storm:
             key = self.keys[number % len(self.keys)]
             try:
                 await one(session, url, key, ask(characters, cap, stream=stream), seen)
-            except (aiohttp.ClientError, OSError, asyncio.TimeoutError):
+            except (TimeoutError, aiohttp.ClientError, OSError):
                 seen.others["connection lost"] += 1
                 await asyncio.sleep(0.02)
 

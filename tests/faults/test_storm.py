@@ -1,4 +1,4 @@
-"""Nobody overspends: hundreds of clients, several processes, killed again and again. Long version: tests/soak/storm.py."""
+"""Nobody overspends: hundreds of clients, several processes, killed again and again. tests/soak/storm.py is longer."""
 
 import asyncio
 import os
@@ -6,7 +6,6 @@ import time
 from decimal import Decimal
 
 import aiohttp
-import pytest
 
 from tests.fakes import Behaviour
 from tests.faults.books import given_postgres
@@ -51,13 +50,14 @@ def test_processes_killed_again_and_again_never_overspend_and_lose_nothing_that_
         asyncio.run(kill_after_each(weather, kills_after_answers))
         # From here on the budget runs out while processes die.
         spent = sum(weather.books.standing()[:2])
-        weather.budget(spent + (120 if ON_POSTGRES else 40) * most(1000, 500))
+        weather.budget(spent + (350 if ON_POSTGRES else 150) * most(1000, 500))
         with weather.watched() as watched:
             seen, kills = asyncio.run(killed_while_they_ask(weather, seconds))
         took = weather.wait_until_nothing_is_held()
         spent, held, used, _ = weather.books.standing()
         billed = weather.billed()
-        print(f"{kills} kills, {len(seen.answers)} answers, {dict(seen.others)}, spent {spent}, billed {billed}, quiet after {took:.1f} s")  # noqa: T201, E501
+        figures = f"{kills} kills, {len(seen.answers)} answers, {dict(seen.others)}, spent {spent} >= billed {billed}"
+        print(f"{figures}, quiet after {took:.1f} s")  # noqa: T201
         assert watched.disagreements == []
         assert watched.overshoot <= 0
         assert spent <= weather.limit
@@ -67,7 +67,7 @@ def test_processes_killed_again_and_again_never_overspend_and_lose_nothing_that_
         assert {request: rows.get(request) for request in seen.answers} == {
             request: ("completed", cost) for request, cost in seen.answers.items()
         }
-        assert kills > 5
+        assert kills > 3
         done = weather.books.manage("reconcile", "--check")
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
         assert asyncio.run(what_is_left_can_be_spent(weather)) < most(10, 10)
@@ -96,7 +96,7 @@ async def killed_while_they_ask(weather: Storm, seconds: float) -> tuple[Seen, i
             yield weather.random.randrange(1, 1000), weather.random.randrange(1, 500), weather.random.random() < 0.5
 
     seen, kills = await asyncio.gather(
-        weather.clients(CLIENTS, [weather.webs.port], plan), weather.killing(until, (0.2, 0.9))
+        weather.clients(CLIENTS, [weather.webs.port], plan), weather.killing(until, (0.3, 1.0))
     )
     return seen, kills
 

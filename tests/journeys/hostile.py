@@ -167,6 +167,20 @@ VALUES: dict[str, str] = {
     "deep": "[" * 80 + "]" * 80,
     "too deep": "[" * 10_000 + "]" * 10_000,
 }
+# Refused by the parser, whichever field they are in.
+UNSOUND = {"5,000 digits", "NaN", "NUL", "lone surrogate", "deep", "too deep", "1e400"}
+# For each field; of the others each field meets every third, so that each endpoint meets all of them.
+CORE = {"null", "true", "negative", "fraction", "10**40", "empty", "long", "control characters", "list", "object",
+        "mixed list", "script"}  # fmt: skip
+
+
+def values_for(position: int) -> dict[str, str]:
+    """What the field at this position of an endpoint is sent."""
+    others = [name for name in VALUES if name not in CORE and name not in UNSOUND]
+    wanted = CORE | set(others[position % 3 :: 3]) | (UNSOUND if position == 0 else set())
+    return {name: source for name, source in VALUES.items() if name in wanted}
+
+
 # For each parameter of each list, as it stands in a URL.
 QUERIES: dict[str, str] = {
     "empty": "",
@@ -199,6 +213,16 @@ QUERIES: dict[str, str] = {
     "list": "a,b,c",
     "percent": "%25s%25n%25",
 }
+_CORE_QUERIES = {"empty", "negative", "huge", "word", "NUL", "bad UTF-8", "long"}
+
+
+def queries_for(position: int) -> dict[str, str]:
+    """What the parameter at this position of a list is sent: a core, and every third of the rest."""
+    others = [name for name in QUERIES if name not in _CORE_QUERIES]
+    wanted = _CORE_QUERIES | set(others[position % 3 :: 3])
+    return {name: value for name, value in QUERIES.items() if name in wanted}
+
+
 # For each id in a path.
 IDS: dict[str, str] = {
     "traversal": "..%2f..%2fetc%2fpasswd",

@@ -1,7 +1,7 @@
 """The fixtures of the stage: made once a module, since a server and empty tables cost half a second each.
 
-A conftest imports them. `db` is pytest-django's own, but for tests on the stage, whose rows are committed and stay until
-their module ends: these need the test database, and no transaction around each test.
+A conftest imports them. `db` is pytest-django's own, but for tests on the stage, whose rows are committed and stay
+until their module ends: these need the test database, and no transaction around each test.
 """
 
 from collections.abc import Iterator

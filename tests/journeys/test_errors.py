@@ -49,7 +49,9 @@ def error_of(answer: httpx.Response, *, status: int, type: str, code: str, retry
     return error
 
 
-def sdk_error(customer: Customer, model: str, status: int, *, stream: bool = False, **body: Any) -> openai.APIStatusError:
+def sdk_error(
+    customer: Customer, model: str, status: int, *, stream: bool = False, **body: Any
+) -> openai.APIStatusError:
     with pytest.raises(SDK[status]) as caught:
         customer.openai.chat.completions.create(model=model, messages=ASK, stream=stream, **body)
     assert caught.value.status_code == status
@@ -150,25 +152,26 @@ def shelf(world: World) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("model", "status", "type_", "code", "retry"),
+    ("model", "status", "type_", "code"),
     [
-        ("fakeai/nothing", 404, "invalid_request_error", "model_not_found", False),
-        ("nothing", 404, "invalid_request_error", "model_not_found", False),
-        ("config/another-tenants", 404, "invalid_request_error", "model_not_found", False),
-        ("fakeai/off", 404, "invalid_request_error", "model_not_found", False),
-        ("fakeai/stopped", 404, "invalid_request_error", "model_not_found", False),
-        ("fakeai/dear", 403, "permission_error", "model_not_allowed", False),
-        ("fakeai/free-of-price", 503, "api_error", "model_unpriced", False),
-        ("keyless/m", 503, "api_error", "no_credential", False),
-        ("foreign/m", 503, "api_error", "no_credential", False),
+        ("fakeai/nothing", 404, "invalid_request_error", "model_not_found"),
+        ("nothing", 404, "invalid_request_error", "model_not_found"),
+        ("config/another-tenants", 404, "invalid_request_error", "model_not_found"),
+        ("fakeai/off", 404, "invalid_request_error", "model_not_found"),
+        ("fakeai/stopped", 404, "invalid_request_error", "model_not_found"),
+        ("fakeai/dear", 403, "permission_error", "model_not_allowed"),
+        ("fakeai/free-of-price", 503, "api_error", "model_unpriced"),
+        ("keyless/m", 503, "api_error", "no_credential"),
+        ("foreign/m", 503, "api_error", "no_credential"),
     ],
 )
+@pytest.mark.usefixtures("shelf")
 def test_a_model_that_cannot_be_had(
-    world: World, shelf: Json, customer: Customer, model: str, status: int, type_: str, code: str, retry: bool
+    world: World, customer: Customer, model: str, status: int, type_: str, code: str
 ) -> None:
     other = world.customer()
     cast.make_config(other.tenant, "another-tenants", primary_model=world.vendors["openai"].model)
-    error = error_of(customer.ask(model), status=status, type=type_, code=code, retry=retry)
+    error = error_of(customer.ask(model), status=status, type=type_, code=code, retry=False)
     assert error["param"] == ("model" if status in (403, 404) else None)
     caught = sdk_error(customer, model, status, stream=True)
     assert (caught.code, caught.type) == (code, type_)
@@ -304,7 +307,7 @@ def test_the_sdk_calls_what_is_not_built_a_404(customer: Customer) -> None:
 
 
 def test_anthropic_paths_answer_in_anthropics_shape(customer: Customer) -> None:
-    import anthropic  # noqa: PLC0415  # only this test speaks it
+    import anthropic  # only this test speaks it
 
     with pytest.raises(anthropic.NotFoundError) as caught:
         customer.anthropic.messages.create(model="x", max_tokens=5, messages=ASK)
@@ -574,7 +577,7 @@ def test_an_own_key_pays_its_provider_and_counts_in_the_budget(customer: Custome
 def test_a_bug_is_a_500_with_the_request_id_only_and_the_hold_is_resolved(
     customer: Customer, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from llm.engine import attempt  # noqa: PLC0415  # broken on purpose, here only
+    from llm.engine import attempt  # broken on purpose, here only
 
     async def broken(*_: Any) -> None:
         raise ZeroDivisionError("a secret detail")

@@ -1,7 +1,6 @@
 """When a provider fails before it said anything, the next one is asked: at most three, in order, paid for once."""
 
 import json
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -65,7 +64,7 @@ def test_the_next_model_answers_and_the_tenant_pays_once(
     world: World, chain: list[LLMModel], customer: Customer, settings: Any, failure: str, stream: bool
 ) -> None:
     settings.UPSTREAM_FIRST_EVENT_TIMEOUT_S = 0.3
-    code = failure.split()[0]
+    code = failure.split(maxsplit=1)[0]
     script(world, c1=FAILURES[failure])
     answer = customer.ask("balanced", stream=stream)
     assert answer.status_code == 200
@@ -213,7 +212,7 @@ def test_other_platform_keys_of_the_same_model_step_in(world: World, chain: list
 
 
 @pytest.fixture
-def dear(world: World, customer: Customer) -> Iterator[str]:
+def dear(world: World) -> str:
     """A config: c1, and ten times dearer and ten times cheaper models behind it."""
     known = {model.model_id: model for model in LLMModel.objects.filter(model_id__in=["x-dear", "x-cheap", "x-first"])}
     if not known:
@@ -226,11 +225,11 @@ def dear(world: World, customer: Customer) -> Iterator[str]:
         cast.make_rule(known["x-first"], "eco")
         cast.make_rule(known["x-dear"], "eco", is_fallback=True, fallback_order=0)
         cast.make_rule(known["x-cheap"], "eco", is_fallback=True, fallback_order=1)
-        from llm.models import PowerLevelPolicy  # noqa: PLC0415  # the cap would keep the dear one out
+        from llm.models import PowerLevelPolicy  # the cap would keep the dear one out
 
         PowerLevelPolicy.objects.filter(power_level="eco").update(max_price_per_1m_usd=Decimal(100))
         world.refresh()
-    yield "eco"
+    return "eco"
 
 
 def worst(input_usd: str, output_usd: str, max_tokens: int = 100) -> Decimal:

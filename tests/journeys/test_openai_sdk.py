@@ -1,4 +1,4 @@
-"""What an openai-python user does, through a vendor of each dialect: the SDK knows a base URL and a key, no Tollgate."""
+"""What an openai-python user does, through a vendor of each dialect: the SDK knows a base URL and a key alone."""
 
 import json
 import time
@@ -353,7 +353,10 @@ def test_the_parse_helper_reads_a_model_class(customer: Customer, vendor: Vendor
 
 def test_two_choices_come_back_and_both_are_paid(world: World, customer: Customer) -> None:
     answer = customer.openai.chat.completions.create(model="fakeai/m", messages=ASK, n=2)
-    assert [(choice.index, choice.message.content) for choice in answer.choices] == [(0, DEFAULT_TEXT), (1, DEFAULT_TEXT)]
+    assert [(choice.index, choice.message.content) for choice in answer.choices] == [
+        (0, DEFAULT_TEXT),
+        (1, DEFAULT_TEXT),
+    ]
     chunks = list(customer.openai.chat.completions.create(model="fakeai/m", messages=ASK, n=2, stream=True))
     for index in (0, 1):
         own = [choice for chunk in chunks for choice in chunk.choices if choice.index == index]

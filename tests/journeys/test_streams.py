@@ -269,7 +269,7 @@ def test_usage_that_never_comes_is_estimated_alike_streamed_and_not(
         {"prompt_tokens": 1.5},
         {"completion_tokens": True},
     ],
-    ids=lambda claimed: json.dumps(claimed),
+    ids=json.dumps,
 )
 def test_usage_beyond_belief_is_estimated_and_flagged(
     customer: Customer, vendor: Vendor, claimed: Json, stream: bool

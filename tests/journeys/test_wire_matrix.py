@@ -69,14 +69,16 @@ def test_the_wires_serve_whom_they_should_and_say_no_to_the_rest(world: World, c
                 for actor, secret in crowd.actors.items():
                     answer = _ask(client, method, path, secret)
                     cell = f"{method} {path} as {actor}"
-                    bodies[path, method, actor] = answer.text.replace(path, "PATH")  # a refusal may repeat what was asked
+                    # A refusal may repeat what was asked for.
+                    bodies[path, method, actor] = answer.text.replace(path, "PATH")
                     if answer.status_code != (wanted := expected(path, method, actor)):
                         wrong.append(f"{cell}: {answer.status_code}, not {wanted}: {answer.text[:200]}")
                     if "html" in answer.headers["content-type"] or "x-request-id" not in answer.headers:
                         wrong.append(f"{cell}: {answer.headers}")
                     if answer.status_code >= 400 and method != "HEAD" and set(answer.json()) != {"error"}:
                         wrong.append(f"{cell}: no envelope: {answer.text[:200]}")
-                    wrong += [f"{cell} shows {mark}" for mark in _forbidden(crowd, actor) if mark in _shown(answer, path)]
+                    shown = answer.text.replace(path, "PATH") + str(answer.headers)
+                    wrong += [f"{cell} shows {mark}" for mark in _forbidden(crowd, actor) if mark in shown]
     for method in METHODS:
         theirs, nobodys = "/v1/models/config/canary-globex-llmconfig-name", "/v1/models/config/nobody"
         for actor in set(crowd.actors) - {"tenant B"}:
@@ -137,7 +139,3 @@ def _key(secret: str) -> dict[str, str]:
 def _forbidden(crowd: Crowd, actor: str) -> list[str]:
     mine = {"tenant A": crowd.acme, "read-only key": crowd.acme, "tenant B": crowd.globex}.get(actor)
     return [mark for house in (crowd.acme, crowd.globex) if house is not mine for mark in house.marks]
-
-
-def _shown(answer: httpx.Response, path: str) -> str:
-    return answer.text.replace(path, "PATH") + str(answer.headers)

@@ -75,9 +75,7 @@ class Customer:
     @property
     def anthropic(self) -> anthropic.Anthropic:
         http = anthropic.DefaultHttpxClient(verify=False)
-        return anthropic.Anthropic(
-            base_url=self.url, api_key=self.secret, max_retries=0, timeout=20, http_client=http
-        )
+        return anthropic.Anthropic(base_url=self.url, api_key=self.secret, max_retries=0, timeout=20, http_client=http)
 
     @property
     def http(self) -> httpx.Client:

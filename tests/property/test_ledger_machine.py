@@ -1,4 +1,4 @@
-"""Random histories of the ledger against a model of it in plain Python: nothing is ever overspent, lost or counted twice.
+"""Random histories of the ledger against a model of it in plain Python: nothing is overspent, lost or counted twice.
 
 Several processes, keys of one tenant, two days, random limits that change. After every step the database says what the
 model says. `--hypothesis-seed=N` runs a history again.
@@ -188,7 +188,8 @@ def admitted_if(fits: bool) -> Iterator[None]:
         yield
         assert fits, "admitted beyond a limit"
     except BudgetExceeded as error:
-        assert not fits, f"refused though there was room: {error.message}"
+        if fits:
+            raise AssertionError("refused though there was room") from error
 
 
 @pytest.mark.django_db
@@ -196,6 +197,6 @@ def test_any_history_keeps_the_books() -> None:
     run_state_machine_as_test(
         LedgerMachine,
         settings=settings(
-            max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -23,7 +23,10 @@ OUTPUT = ("output", "reasoning")
 
 def card(*tiers: tuple[int, dict[str, str]], quantity: int = 1) -> PriceCard:
     """Tiers as (threshold, USD by meter for `quantity` units), any order."""
-    named = {above: {meter: Rate(price=Decimal(usd), quantity=quantity) for meter, usd in rates.items()} for above, rates in tiers}
+    named = {
+        above: {meter: Rate(price=Decimal(usd), quantity=quantity) for meter, usd in rates.items()}
+        for above, rates in tiers
+    }
     return card_of(named)
 
 
@@ -193,13 +196,19 @@ SHIPPED = [
     ("deepseek", "deepseek-chat"),
     ("mistral", "mistral-large-latest"),
 ]
-COUNTS = [(1000, 500, 0, 0), (1000, 500, 800, 0), (200_000, 150, 0, 0), (200_001, 150, 1, 0), (300_000, 4096, 200_000, 7)]
+COUNTS = [
+    (1000, 500, 0, 0),
+    (1000, 500, 800, 0),
+    (200_000, 150, 0, 0),
+    (200_001, 150, 1, 0),
+    (300_000, 4096, 200_000, 7),
+]
 
 
 @pytest.mark.parametrize(("provider", "model"), SHIPPED)
 def test_shipped_models_cost_what_the_feed_works_out(provider: str, model: str) -> None:
-    from genai_prices import Usage as FeedUsage  # noqa: PLC0415 - a second to load
-    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415
+    from genai_prices import Usage as FeedUsage
+    from genai_prices.data_snapshot import get_snapshot
 
     found = feed.lookup(provider, model, on=date(2026, 7, 1))
     assert found is not None

@@ -1,0 +1,90 @@
+"""Rate limits: the time to wait that a refusal names is true, to the second, in both directions."""
+
+import random
+import time
+import uuid
+from contextlib import ExitStack
+
+import pytest
+
+from llm.engine.limits import Limits
+from llm.errors import RateLimited
+from tenants.auth import Caller
+
+
+class Clock:
+    """Time that only tests move."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_800_000_000.0
+        monkeypatch.setattr(time, "time", lambda: self.now)
+
+
+def caller(**limits: int) -> Caller:
+    known = dict.fromkeys(Caller.__dataclass_fields__)
+    return Caller(**{**known, "key_id": uuid.uuid4(), "max_concurrency": 5, **limits})
+
+
+def refused(limits: Limits, who: Caller, tokens: int) -> float | None:
+    """Seconds to wait, or None if it was let in."""
+    try:
+        limits.count(who, tokens=tokens)
+    except RateLimited as error:
+        return error.retry_after
+    return None
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 1_000])
+def test_who_waits_as_long_as_told_is_let_in_and_a_second_earlier_is_not(
+    monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    clock, dice, waits = Clock(monkeypatch), random.Random(limit), 0
+    for _ in range(40):
+        limits, who = Limits(), caller(rate_limit_tpm=limit)
+        clock.now += dice.uniform(0, 500)
+        for _ in range(15):
+            clock.now += dice.uniform(0, dice.choice([1, 20, 80]))
+            tokens = dice.randint(1, limit)
+            wait = refused(limits, who, tokens)
+            if wait is None:
+                continue
+            waits += 1
+            asked_at = clock.now
+            if wait > 1:
+                clock.now = asked_at + wait - 1.01
+                assert refused(limits, who, tokens) is not None
+            clock.now = asked_at + wait
+            assert refused(limits, who, tokens) is None
+    assert waits > 50
+
+
+def test_what_is_left_and_when_it_is_whole_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    clock.now = 60.0 * 1_000_000 + 15
+    limits, who = Limits(), caller(rate_limit_rpm=3, rate_limit_tpm=100)
+    first = limits.count(who, tokens=40)
+    assert [(one.what, one.limit, one.remaining) for one in first] == [("requests", 3, 2), ("tokens", 100, 60)]
+    # One request of this minute is forgotten once the next minute has begun; of 40 tokens the last one 1.5 s
+    # before its end.
+    assert [round(one.reset_s, 3) for one in first] == [45.0, 45 + 60 * 39 / 40]
+
+
+def test_more_than_a_minutes_worth_is_never_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch)
+    with pytest.raises(RateLimited) as caught:
+        Limits().count(caller(rate_limit_tpm=100), tokens=101)
+    assert caught.value.retry_after is None
+    assert "over the key's" in caught.value.message
+    assert "100 tokens per minute" in caught.value.message
+
+
+def test_places_are_given_back_whatever_happens() -> None:
+    limits, who = Limits(), caller()
+    for _ in range(20):
+        with pytest.raises(ZeroDivisionError), limits.one_more(who):
+            raise ZeroDivisionError
+    with ExitStack() as all_places:
+        for _ in range(5):
+            all_places.enter_context(limits.one_more(who))
+        with pytest.raises(RateLimited):
+            all_places.enter_context(limits.one_more(who))
