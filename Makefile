@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --requir
 UV := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test lint format lock clean
+.PHONY: help install install-dev run test soak lint format lock clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' Makefile | expand -t 16
@@ -43,6 +43,9 @@ lint: install-dev ## style, types, import rules, migrations, deployment checks, 
 format: install-dev ## let ruff fix and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+soak: install-dev ## the long storm of clients and kills, on PostgreSQL: SEED=7 SECONDS=600
+	$(BIN)/python -m tests.soak.storm $(if $(SEED),--seed $(SEED)) --seconds $(or $(SECONDS),120)
 
 lock: install-dev ## renew requirements/*.txt from *.in
 	$(UV) requirements/base.in -o requirements/base.txt

@@ -326,7 +326,7 @@ def _correct(cursor: Any, batch: Batch, operation: Settle) -> None:
         return
     if posted[0] != UsageRecord.Status.EXPIRED:
         return
-    late = {
+    late: dict[str, Any] = {
         "id": uuid7(),
         "kind": "system",
         "tenant_id": hold.tenant_id,
@@ -363,7 +363,7 @@ def _reopen(cursor: Any, day: date, now: datetime) -> None:
 def write(cursor: Any, batch: Batch) -> None:
     """Everything the batch changed, in three round trips."""
     if batch.changed:
-        rows.set_windows(cursor, [(key, *batch.windows[key]) for key in sorted(batch.changed)])
+        rows.set_windows(cursor, [(key, batch.windows[key][0], batch.windows[key][1]) for key in sorted(batch.changed)])
     if batch.holds:
         rows.HOLDS.insert(cursor, batch.holds)
     if batch.usage:

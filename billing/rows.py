@@ -154,7 +154,7 @@ class Table:
         tail = " ON CONFLICT DO NOTHING" if ignore_conflicts else ""
         self._defaults = {field.attname: _default(field) for field in fields}
         self._columns = [(field.attname, field.column, _converter(field)) for field in fields]
-        self._renamed = [(name, column) for name, column, _ in self._columns if name != column]
+        self._renamed = [(name, str(column)) for name, column, _ in self._columns if name != column]
         # Names of our own tables and columns only: no value is ever composed into a statement.
         self._sqlite = f'INSERT INTO "{table}" ({columns}) VALUES ({places}){tail}'  # noqa: S608
         self._postgres = (

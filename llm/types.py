@@ -283,7 +283,7 @@ class ChatRequest:
     size: Any  # engine.tokens.Size
     cache_writes: bool  # it asks the provider to write a cache, which may cost more than plain input
     client: ClientFacts
-    idempotency: tuple[str, bytes] | None  # the client's key, and the body it goes with
+    idempotency: tuple[str, bytes] | None  # the client's key, and a digest of the body it goes with
     received: float  # time.perf_counter() at its first byte
     now: datetime
 

@@ -1,8 +1,10 @@
 """`/api/v1/llm/chat/completions` and `/routing/explain`: the data path's journey and plan, in DRF."""
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from asgiref.sync import markcoroutinefunction
@@ -22,6 +24,7 @@ from llm.types import ChatRequest
 from llm.wire import chat
 from llm.wire.chat_stream import ChatStream
 from tenants import auth, keys
+from tenants.addresses import ip_or_none
 from tenants.api.audited import caller_of
 from tenants.errors import InvalidValue, TollgateError
 
@@ -46,7 +49,10 @@ class CompletionViewSet(ViewSet):
             return HttpResponse(chat.body_of(reply), headers=headers)
         response = StreamingHttpResponse(_stream(parsed, reply), headers=headers)
         # A generator that never starts skips its `finally`; closing the response does not.
-        response._resource_closers.append(reply.abandon)  # type: ignore[attr-defined]  # noqa: SLF001 - Django's own hook
+        # Django closes it in another thread.
+        loop = asyncio.get_running_loop()
+        leave = partial(loop.call_soon_threadsafe, reply.abandon)
+        response._resource_closers.append(leave)  # type: ignore[attr-defined]  # noqa: SLF001 - Django's own hook
         return response
 
     async def dispatch(  # type: ignore[override]  # that it is a coroutine is the point
@@ -74,11 +80,11 @@ class CompletionViewSet(ViewSet):
 
 
 async def _warm(request: Any) -> None:
-    """Load the caller off the loop, so that DRF's synchronous authentication finds it in the cache."""
+    """Load the caller off the loop and hand it to DRF's synchronous authentication, which must not ask the database."""
     pairs = [(name, request.headers.get(name.decode(), "").encode("latin-1", "replace")) for name in _KEY_HEADERS]
     secret = auth.secret_of([pair for pair in pairs if pair[1]])
     if secret is not None and keys.well_formed(secret):
-        await auth.CALLERS.get(secret)
+        request.tollgate_caller = await auth.CALLERS.get(secret)
 
 
 _KEY_HEADERS = (b"authorization", b"x-api-key")
@@ -93,7 +99,7 @@ def _incoming(request: Request) -> chat.Incoming:
     return chat.Incoming(
         id=uuid.UUID(_raw(request).request_id),
         headers={name.lower().encode(): value.encode("latin-1", "replace") for name, value in request.headers.items()},
-        ip=request.META.get("REMOTE_ADDR") or None,
+        ip=ip_or_none(request.META.get("REMOTE_ADDR")),
         received=time.perf_counter(),
     )
 

@@ -56,7 +56,7 @@ async def complete(client: Client, call: Call, progress: Progress) -> Completed:
     else:
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(_first_event_s(call)):
+            async with asyncio.timeout(_whole_answer_s(call)):
                 answer = await _send(client, call, progress)
                 try:
                     body = await answer.read()
@@ -94,7 +94,8 @@ async def begin(client: Client, call: Call, progress: Progress) -> OpenStream:
                 first += events
                 _note(progress, events)
                 if progress.first_at is not None:
-                    return OpenStream(first=first, rest=batches, answer=answer)
+                    # If it all came at once, a provider that now forgets to hang up is not waited for.
+                    return OpenStream(first=first, rest=None if progress.finished else batches, answer=answer)
         raise UpstreamInvalid("The provider's stream ended before it said anything.")
     except TimeoutError as error:
         await _hang_up(answer)
@@ -112,9 +113,8 @@ async def pump(stream: OpenStream, channel: Channel, progress: Progress) -> None
     answer = stream.answer
     if stream.rest is None or answer is None:
         progress.finished = True
-        return
-    if progress.finished:  # it all came at once: a provider that now forgets to hang up is not waited for
-        await answer.close(drained=True)
+        if answer is not None:
+            await answer.close(drained=True)
         return
     loop = asyncio.get_running_loop()
     idle_s = settings.UPSTREAM_IDLE_TIMEOUT_S
@@ -176,6 +176,8 @@ async def _send(client: Client, call: Call, progress: Progress) -> Answer:
         return answer
     try:
         body = await answer.read(MAX_ERROR_BYTES)
+    except ProviderError:
+        body = b""  # the status says enough
     finally:
         await answer.close()
     byok = call.target.key_source == "byok"
@@ -228,6 +230,11 @@ def _weight(events: list[StreamEvent]) -> int:
 def _first_event_s(call: Call) -> float:
     """Seconds this model may take to its first event: its quirk `first_event_timeout_s`, else the gateway's setting."""
     return float(call.target.model.quirks.get("first_event_timeout_s", settings.UPSTREAM_FIRST_EVENT_TIMEOUT_S))
+
+
+def _whole_answer_s(call: Call) -> float:
+    """Seconds for an answer that is not streamed: its first byte comes when the model has finished."""
+    return float(call.target.model.quirks.get("first_event_timeout_s", settings.UPSTREAM_TOTAL_TIMEOUT_S))
 
 
 def _framed(answer: Answer) -> bool:

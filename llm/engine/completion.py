@@ -95,7 +95,7 @@ class Journey:
         self._channel: Channel | None = None
 
     def start(self) -> None:
-        self._task = self.runtime.spawn(self._run())
+        self._task = self.runtime.spawn(self._run(), stop=self.stop)
 
     def abandon(self) -> None:
         """The client is gone: stop asking the provider. Settling goes on."""
@@ -104,6 +104,11 @@ class Journey:
         self.gone = True
         if self._channel is not None:
             self._channel.close()
+        if self._at_provider and self._task is not None:
+            self._task.cancel()
+
+    def stop(self) -> None:
+        """The process must end: tell the client, and settle what was produced. Settling itself is not disturbed."""
         if self._at_provider and self._task is not None:
             self._task.cancel()
 
@@ -117,6 +122,9 @@ class Journey:
             self._refuse(error)
         except ClientGoneError:
             self._answer_nobody()
+        except asyncio.CancelledError:
+            self._refuse(Unavailable("This server was shut down before the answer was complete."))
+            raise
         except Exception as error:  # a bug: the client is told so, and the hold was resolved on the way here
             logger.exception("Request %s failed inside the gateway", self.request.id)
             self._refuse(GatewayFailed(), error)
@@ -124,8 +132,8 @@ class Journey:
     def _only_once(self) -> AbstractContextManager[None]:
         if self.request.idempotency is None:
             return nullcontext()
-        key, body = self.request.idempotency
-        return self.runtime.idempotency.once(self.caller.key_id, key, body)
+        key, digest = self.request.idempotency
+        return self.runtime.idempotency.once(self.caller.key_id, key, digest)
 
     async def _serve(self) -> None:
         if self.runtime.draining:

@@ -9,7 +9,6 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import blake2b
 
 from llm.errors import IdempotencyConflict, IdempotencyMismatch
 
@@ -24,12 +23,11 @@ class Idempotency:
         self._seen: OrderedDict[tuple[uuid.UUID, str], tuple[bytes, float, bool]] = OrderedDict()
 
     @contextmanager
-    def once(self, owner: uuid.UUID, key: str, body: bytes) -> Iterator[None]:
-        """Hold `key` for its owner while the block runs.
+    def once(self, owner: uuid.UUID, key: str, digest: bytes) -> Iterator[None]:
+        """Hold `key` for its owner while the block runs; `digest` is the body's.
 
         Raises IdempotencyConflict (409) while it is held, IdempotencyMismatch (422) for another body.
         """
-        digest = blake2b(body, digest_size=16).digest()
         name = (owner, key)
         known = self._seen.get(name)
         now = time.monotonic()

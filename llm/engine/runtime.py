@@ -6,7 +6,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from django.conf import settings
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 CONFIG_LIMITS = "SELECT id, budget_limit_daily, budget_limit_monthly FROM llm_configs WHERE id"
 MAX_REFUSALS_WAITING = 1_000
+SETTLE_S = 7.0  # a settlement waits 5 s for the database
 RETRY_SHARE = 0.2
 RETRY_RESERVE = 10.0
 
@@ -38,7 +39,7 @@ class Runtime:
         self.state = RoutingState()
         self.draining = False
         self._client: Client | None = None
-        self._journeys: set[asyncio.Task[Any]] = set()
+        self._journeys: dict[asyncio.Task[Any], Callable[[], None]] = {}
         self._refusals: deque[refusals.Refusal] = deque(maxlen=MAX_REFUSALS_WAITING)
         self._writer: asyncio.Task[None] | None = None
         self._retries = RETRY_RESERVE
@@ -55,27 +56,31 @@ class Runtime:
         self.draining = False
         self.ledger.start()
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, auth.off_the_loop, self._first_look)
+        await loop.run_in_executor(None, auth.off_the_loop, snapshot.WATCH.look)
         snapshot.WATCH.start()
 
-    @staticmethod
-    def _first_look() -> None:
-        try:
-            snapshot.WATCH.refresh()
-        except DatabaseError as error:
-            logger.error("The catalog cannot be read yet: %s", type(error).__name__)
+    def drain(self) -> None:
+        """The process has been told to stop: new requests are refused, and what is still under way at the end of the
+        grace period is cut, with an error event and a settlement. Called on the event loop."""
+        if not self.draining:
+            self.draining = True
+            asyncio.get_running_loop().call_later(settings.GRACE_PERIOD_S, self._cut)
+
+    def _cut(self) -> None:
+        for stop in list(self._journeys.values()):
+            stop()
 
     async def stop(self) -> None:
-        """Let the journeys under way end, up to the grace period, then commit what waits."""
+        """Cut what is left, wait for its settlement, then commit what waits."""
         self.draining = True
+        self._cut()
         if self._journeys:
-            await asyncio.wait(self._journeys, timeout=settings.GRACE_PERIOD_S)
+            await asyncio.wait(self._journeys, timeout=SETTLE_S)
         for task in list(self._journeys):
             task.cancel()
-        if self._journeys:
-            await asyncio.wait(self._journeys, timeout=2.0)
-        if self._writer is not None:
+        if self._writer is not None and not self._writer.done():
             await asyncio.wait({self._writer}, timeout=2.0)
+        self._writer = None  # it belongs to this loop; a process that starts again has another
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self.ledger.stop)
         await loop.run_in_executor(None, snapshot.WATCH.stop)
@@ -85,16 +90,21 @@ class Runtime:
         tenant_state.TENANTS.clear()
         auth.CALLERS.clear()
 
-    def spawn(self, journey: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-        """A task that outlives its client's connection. Kept here, since the loop keeps only a weak reference."""
+    def spawn(self, journey: Coroutine[Any, Any, Any], *, stop: Callable[[], None]) -> "asyncio.Task[Any]":
+        """A task that outlives its client's connection. Kept here, since the loop keeps only a weak reference; `stop`
+        ends it early when the process must."""
         task = asyncio.get_running_loop().create_task(journey)
-        self._journeys.add(task)
-        task.add_done_callback(self._journeys.discard)
+        self._journeys[task] = stop
+        task.add_done_callback(self._ended)
         return task
 
     @property
     def under_way(self) -> int:
+        """Journeys that are not settled yet."""
         return len(self._journeys)
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._journeys.pop(task, None)
 
     def earn_retry(self) -> None:
         """A new request allows a fifth of a retry: retries stay below 20 % of live traffic."""

@@ -12,7 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django.db import DatabaseError, connection
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, InterfaceError, connection
 from django.utils import timezone
 
 from billing.pricing import PriceCard, Rate, Tier
@@ -25,6 +26,19 @@ from llm.types import Credential, Model, Policy, Provider, Rule, Snapshot
 logger = logging.getLogger(__name__)
 
 CHECK_S = 1.0
+# A database that is away, a row that cannot be frozen, a read torn by an edit.
+_TROUBLE = (
+    DatabaseError,
+    InterfaceError,
+    ImproperlyConfigured,
+    RuntimeError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+)
 TABLES = {
     "llm_providers": "",
     "llm_models": "",
@@ -269,7 +283,7 @@ class Watch:
             return self.current
 
     def start(self) -> None:
-        if self._thread is None:
+        if not self.running:
             self._stop.clear()
             self._thread = threading.Thread(target=self._run, name="catalog", daemon=True)
             self._thread.start()
@@ -282,7 +296,7 @@ class Watch:
 
     @property
     def running(self) -> bool:
-        return self._thread is not None
+        return self._thread is not None and self._thread.is_alive()
 
     def reset(self) -> None:
         self.current = None
@@ -291,18 +305,19 @@ class Watch:
     def _run(self) -> None:
         try:
             while not self._stop.wait(CHECK_S):
-                self._look()
+                self.look()
         finally:
             connection.close()
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Refresh, or say in the log why the old snapshot serves on."""
         try:
             self.refresh(only_reads=True)
-        except DatabaseError as error:
-            logger.warning("The catalog could not be looked at, the old one serves on: %s", type(error).__name__)
+        except _TROUBLE as error:  # whatever it is, the watch must go on looking
+            logger.error("The catalog could not be looked at, the old one serves on: %s", type(error).__name__)
+            logger.debug("The catalog could not be looked at", exc_info=True)
+            self._seen = None  # SQLite's version means nothing on another connection
             connection.close()
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):  # a row that cannot be frozen
-            logger.exception("The catalog could not be rebuilt, the old one serves on")
 
 
 WATCH = Watch()

@@ -25,7 +25,19 @@ _LINES = re.compile(r"\n[ \t\n]*")
 _MARKS = re.compile(r"[!-/:-@\[-`{-~]")
 _OTHERS = re.compile(r"[^\x00-\x7f]")
 _WORD = [0.0] + [max(1.0, length / 5.5) if length <= 40 else length / 1.4 for length in range(1, 256)]
+# Body fields that are counted by themselves, or that no model reads.
+_SETTINGS = frozenset(
+    {
+        *("messages", "model", "tools", "functions", "tool_choice", "function_call", "response_format"),
+        *("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty"),
+        *("max_tokens", "max_completion_tokens", "n", "stream", "stream_options", "stop", "seed", "logprobs"),
+        *("top_logprobs", "logit_bias", "parallel_tool_calls", "reasoning_effort", "verbosity", "modalities"),
+        *("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"),
+        *("power_level", "task_type", "priority", "config"),
+    }
+)
 _TEXT_FIELDS = ("content", "name", "tool_call_id", "reasoning_content", "refusal")
+_SAID = frozenset({*_TEXT_FIELDS, "role", "tool_calls", "function_call"})
 
 
 @dataclass(slots=True)
@@ -92,22 +104,14 @@ def measure(body: Mapping[str, Any]) -> Size:
     size.messages = len(messages)
     size.estimate = 3 * size.messages
     for message in messages:
-        for name in _TEXT_FIELDS:
-            value = message.get(name)
-            if isinstance(value, str):
-                _text(size, value)
-            elif isinstance(value, list):
-                _parts(size, value)
-        for name in ("tool_calls", "function_call"):
-            if message.get(name):
-                # A dialect may have to define the tools that a conversation has called before.
-                size.tools = True
-                _json(size, message[name])
-        if message.get("thinking_blocks"):
-            _json(size, message["thinking_blocks"])
+        _message(size, message)
     for name in ("tools", "functions"):
         if body.get(name):
             size.tools = True
+            _json(size, body[name])
+    for name in body.keys() - _SETTINGS:
+        # Unknown fields travel to the provider: they may be text that the model reads.
+        if body[name] is not None:
             _json(size, body[name])
     wanted = body.get("response_format")
     if wanted:
@@ -115,6 +119,25 @@ def measure(body: Mapping[str, Any]) -> Size:
         size.tools = size.tools or wanted.get("type") != "text"
         _json(size, wanted)
     return size
+
+
+def _message(size: Size, message: Mapping[str, Any]) -> None:
+    for name in _TEXT_FIELDS:
+        value = message.get(name)
+        if isinstance(value, str):
+            _text(size, value)
+        elif isinstance(value, list):
+            _parts(size, value)
+    for name in ("tool_calls", "function_call"):
+        if message.get(name):
+            # A dialect may have to define the tools that a conversation has called before.
+            size.tools = True
+            _json(size, message[name])
+    for name in message.keys() - _SAID:
+        if message[name] is not None:
+            _json(size, message[name])
+    if message.get("audio"):
+        size.bounded = False  # it names an earlier answer's audio, whose length is not known here
 
 
 def _text(size: Size, text: str) -> None:
@@ -136,6 +159,8 @@ def _parts(size: Size, parts: Iterable[Any]) -> None:
         text = part.get("text") if kind == "text" else part.get("refusal") if kind == "refusal" else None
         if isinstance(text, str):
             _text(size, text)
+            if len(part) > 2:
+                _json(size, {name: value for name, value in part.items() if name not in ("type", "text")})
         elif kind == "image_url":
             size.images += 1
             size.estimate += 1_500

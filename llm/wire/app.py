@@ -24,6 +24,7 @@ from llm.wire.errors import (
     TooLargeError,
     rendered,
 )
+from tenants.addresses import ip_or_none
 from tenants.auth import Caller, authenticate
 from tenants.errors import TollgateError, Unavailable
 from tenants.ids import uuid7
@@ -34,6 +35,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+LARGE = 256 * 1024  # bytes; a larger body is read in a thread, so that others need not wait for it
 _JSON = (b"content-type", b"application/json")
 
 
@@ -100,10 +102,6 @@ def _too_large(limit: int) -> TooLargeError:
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """ASGI entry of everything under `/v1`."""
-    if scope["type"] != "http":
-        await receive()
-        await send({"type": "websocket.close", "code": 1003})
-        return
     exchange = Exchange(scope, receive, send)
     try:
         await _route(exchange)
@@ -157,9 +155,15 @@ async def _chat(exchange: Exchange) -> None:
     raw = await exchange.body()
     client = exchange.scope.get("client")
     incoming = chat.Incoming(
-        id=exchange.id, headers=exchange.headers, ip=client[0] if client else None, received=exchange.received
+        id=exchange.id,
+        headers=exchange.headers,
+        ip=ip_or_none(client[0] if client else None),
+        received=exchange.received,
     )
-    request = chat.parse(raw, incoming)
+    if len(raw) < LARGE:
+        request = chat.parse(raw, incoming)
+    else:
+        request = await asyncio.get_running_loop().run_in_executor(None, chat.parse, raw, incoming)
     handler = asyncio.current_task()
     assert handler is not None
     watch = asyncio.get_running_loop().create_task(_leave_when_gone(exchange.receive, handler))

@@ -1,10 +1,12 @@
 """`/v1/chat/completions`: a body becomes a ChatRequest, an answer becomes bytes."""
 
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from hashlib import blake2b
 from typing import Any
 
 import orjson
@@ -21,8 +23,11 @@ Json = dict[str, Any]
 Headers = list[tuple[bytes, bytes]]
 
 MAX_DEPTH = 64
+MAX_CONTAINERS = 250_000  # parsing builds them all while it holds the interpreter
 MAX_NAME = 300
 _IDEMPOTENCY = b"idempotency-key"
+# Letters of our own names written as escapes: no honest writer does that, and a search of the bytes would miss them.
+_ESCAPED = re.compile(rb"\\u00(?:5[fF]|[67])")
 _EXTRAS = ("power_level", "task_type", "priority", "config")
 _HEADER_OF = {
     "power_level": b"x-power-level",
@@ -53,13 +58,19 @@ def require_json(headers: Mapping[bytes, bytes]) -> None:
 
 def load(raw: bytes) -> Json:
     """The JSON object of a body. Raises InvalidRequest."""
+    containers = raw.count(b"{") + raw.count(b"[")
+    if containers > MAX_CONTAINERS:
+        raise InvalidRequest(
+            f"The body has more than {MAX_CONTAINERS:,} objects and lists, the most this gateway reads.",
+            code="invalid_json",
+        )
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from error
     if not isinstance(body, dict):
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
-    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _deeper(body, MAX_DEPTH):
+    if containers > MAX_DEPTH and _deeper(body, MAX_DEPTH):
         raise InvalidRequest(f"The body is nested more than {MAX_DEPTH} levels deep.", code="invalid_json")
     return body
 
@@ -101,7 +112,7 @@ def parse(raw: bytes, incoming: Incoming) -> ChatRequest:
         stream=stream,
         route=route,
         size=size,
-        cache_writes=b'"cache_control"' in raw,
+        cache_writes=b"cache_control" in raw or _ESCAPED.search(raw) is not None,
         client=ClientFacts(
             ip=incoming.ip,
             user_agent=_header(incoming.headers, b"user-agent"),
@@ -109,10 +120,20 @@ def parse(raw: bytes, incoming: Incoming) -> ChatRequest:
             session_id=route.session_id,
             client_request_id=_header(incoming.headers, b"x-request-id"),
         ),
-        idempotency=(_header(incoming.headers, _IDEMPOTENCY), raw) if _IDEMPOTENCY in incoming.headers else None,
+        idempotency=_idempotency(incoming.headers, raw),
         received=incoming.received,
         now=datetime.now(UTC),
     )
+
+
+def _idempotency(headers: Mapping[bytes, bytes], raw: bytes) -> tuple[str, bytes] | None:
+    """The client's key and a digest of the body it goes with."""
+    key = headers.get(_IDEMPOTENCY, b"")
+    if not key:
+        return None
+    if len(key) > MAX_NAME:
+        raise InvalidRequest(f"`Idempotency-Key` has more than {MAX_NAME} characters.", param="Idempotency-Key")
+    return key.decode("latin-1"), blake2b(raw, digest_size=16).digest()
 
 
 def _header(headers: Mapping[bytes, bytes], name: bytes) -> str:

@@ -1,6 +1,7 @@
 """What all of `/api/v1/` shares: the error envelope, pages of lists."""
 
 import json
+import math
 from typing import Any
 
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
@@ -122,7 +123,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
             retry=error.retryable,
         )
         if error.retry_after is not None:
-            response["Retry-After"] = str(max(1, round(error.retry_after)))
+            response["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
         if error.status == status.HTTP_401_UNAUTHORIZED:
             response["WWW-Authenticate"] = "Bearer"
         return response

@@ -4,11 +4,12 @@ The data path stands in front of Django because Django's request machinery alone
 metered request does.
 """
 
+import asyncio
 import gc
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from django.core.asgi import get_asgi_application
@@ -19,6 +20,7 @@ django_application = get_asgi_application()
 # Models can only be imported once Django is set up, which the line above does.
 from django.conf import settings  # noqa: E402
 
+from llm.engine import runtime  # noqa: E402
 from llm.wire import app as data_path  # noqa: E402
 from tenants.ids import uuid7  # noqa: E402
 from tollgate import health  # noqa: E402
@@ -80,11 +82,17 @@ def _once_started(send: Send) -> Send:
 
     async def watched(message: Message) -> None:
         if message["type"] == "lifespan.startup.complete":
-            health.drain_on_stop_signal()
+            health.drain_on_stop_signal(_on_this_loop(runtime.RUNTIME.drain))
             tune_garbage_collection()
         await send(message)
 
     return watched
+
+
+def _on_this_loop(work: Callable[[], None]) -> Callable[[], None]:
+    """`work`, callable from a signal handler or another thread."""
+    loop = asyncio.get_running_loop()
+    return lambda: cast("None", loop.call_soon_threadsafe(work))
 
 
 async def _django(scope: Scope, receive: Receive, send: Send) -> None:

@@ -131,6 +131,9 @@ def database(url: str, *, pool: Pool) -> dict[str, Any]:
             if key in options:
                 config[key.upper()] = options.pop(key)
         options.setdefault("connect_timeout", 2)  # the least libpq allows
+        # A host that vanishes without a word would otherwise hold the ledger until TCP gives up, after 15 minutes.
+        vanished = {"tcp_user_timeout": 4_000, "keepalives_idle": 2, "keepalives_interval": 1, "keepalives_count": 3}
+        options = {**vanished, **options}
         if pool.largest:
             config["CONN_HEALTH_CHECKS"] = True  # a connection that died in the pool is replaced, not handed out
             options["pool"] = {

@@ -8,6 +8,7 @@ fails.
 import asyncio
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -31,8 +32,8 @@ def drain() -> None:
     _draining.set()
 
 
-def drain_on_stop_signal() -> None:
-    """Drain as soon as SIGTERM or SIGINT arrives, then let the server's own handler go on.
+def drain_on_stop_signal(also: Callable[[], None]) -> None:
+    """Drain, and do `also`, as soon as SIGTERM or SIGINT arrives, then let the server's own handler go on.
 
     Called at start-up in each web process, after the server has set its handlers, whichever server it is. A server's
     shutdown event comes too late: only once the last connection is closed.
@@ -44,6 +45,7 @@ def drain_on_stop_signal() -> None:
 
         def handle(received: int, frame: FrameType | None, before: object = previous) -> None:
             drain()
+            also()
             if callable(before):
                 before(received, frame)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Event
 
 _POLL_S = 0.1
-_SLACK_S = 5  # what a child may need beyond the grace period to close its database and exit
+_SLACK_S = 15  # what a child may need beyond the grace period to close its database and exit
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None)  # loaded before forking: a child should do as little as possible before it starts
 

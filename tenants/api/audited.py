@@ -13,6 +13,7 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
 from tenants import audit
+from tenants.addresses import ip_or_none
 from tenants.api.parsing import StrictJSONParser
 from tenants.auth import Caller, HasScope, IsStaffKey
 from tenants.errors import AuthenticationFailed, Conflict
@@ -33,7 +34,7 @@ def actor_of(request: Request) -> audit.Actor:
         kind="key",
         id=str(caller.key_id),
         label=f"{who} ({caller.key_name})",
-        ip=request.META.get("REMOTE_ADDR") or None,
+        ip=ip_or_none(request.META.get("REMOTE_ADDR")),
         request_id=getattr(request, "request_id", ""),
     )
 

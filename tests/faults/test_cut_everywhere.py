@@ -150,6 +150,7 @@ def test_a_stall_anywhere_ends_in_time(
     world: World, customer: Customer, vendor: Vendor, settings: Any, stream: bool
 ) -> None:
     settings.UPSTREAM_FIRST_EVENT_TIMEOUT_S = 0.06
+    settings.UPSTREAM_TOTAL_TIMEOUT_S = 0.06
     settings.UPSTREAM_IDLE_TIMEOUT_S = 0.06
     vendor.fake.script("m", Behaviour(text=TEXT))
     length = longest(vendor, stream=stream)

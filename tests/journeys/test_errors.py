@@ -510,7 +510,7 @@ def test_a_providers_retry_after_is_never_shortened(customer: Customer, vendor: 
 def test_a_silent_provider_is_a_504_that_is_not_retried(
     customer: Customer, vendor: Vendor, settings: Any, stream: bool, headers_first: bool
 ) -> None:
-    settings.UPSTREAM_FIRST_EVENT_TIMEOUT_S = 0.15
+    settings.UPSTREAM_FIRST_EVENT_TIMEOUT_S = settings.UPSTREAM_TOTAL_TIMEOUT_S = 0.15
     vendor.fake.script("m", Behaviour(delay_first_s=30, headers_first=headers_first))
     answer = customer.ask(vendor.reference, stream=stream)
     error_of(answer, status=504, type="api_error", code="upstream_timeout", retry=False)

@@ -64,6 +64,7 @@ def test_the_next_model_answers_and_the_tenant_pays_once(
     world: World, chain: list[LLMModel], customer: Customer, settings: Any, failure: str, stream: bool
 ) -> None:
     settings.UPSTREAM_FIRST_EVENT_TIMEOUT_S = 0.3
+    settings.UPSTREAM_TOTAL_TIMEOUT_S = 0.3
     code = failure.split(maxsplit=1)[0]
     script(world, c1=FAILURES[failure])
     answer = customer.ask("balanced", stream=stream)

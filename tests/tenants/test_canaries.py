@@ -152,7 +152,7 @@ def the_journey(gateway: Gateway, fake: FakeProvider, sinks: Sinks, secrets: dic
                     refused = call("POST", "/v1/chat/completions", "tenant", ASK)
                     assert refused.status_code >= 400
                 fake.reset()
-                for who in ("tenant", "staff", "nobody"):
+        for who in ("tenant", "staff", "nobody"):
             for url in ("/v1/chat/completions", "/api/v1/llm/usage", "/api/v1/llm/configs", providers,
                         "/api/v1/admin/usage", f"{providers}/fakeai/credentials", "/api/v1/me",
                         "/api/v1/admin/tenants/acme/keys", "/v1/models"):  # fmt: skip

@@ -42,7 +42,8 @@ class Command(BaseCommand):
             forwarded_allow_ips=settings.FORWARDED_ALLOW_IPS,
             backlog=2048,
             timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=settings.GRACE_PERIOD_S,
+            # The data path cuts what is left at the end of the grace period, with an error event; this comes after.
+            timeout_graceful_shutdown=settings.GRACE_PERIOD_S + 5,
         )
         if settings.WEB_WORKERS > 1:
             Multiprocess(config, sockets=[listener]).run()
