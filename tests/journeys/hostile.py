@@ -169,16 +169,26 @@ VALUES: dict[str, str] = {
 }
 # Refused by the parser, whichever field they are in.
 UNSOUND = {"5,000 digits", "NaN", "NUL", "lone surrogate", "deep", "too deep", "1e400"}
-# For each field; of the others each field meets every third, so that each endpoint meets all of them.
-CORE = {"null", "true", "negative", "fraction", "10**40", "empty", "long", "control characters", "list", "object",
-        "mixed list", "script"}  # fmt: skip
+# One of each JSON type, for each field. Of the others each field meets some, so that each endpoint meets all of them.
+TYPES = {"null", "true", "negative", "10**40", "long", "list", "object"}
 
 
-def values_for(position: int) -> dict[str, str]:
-    """What the field at this position of an endpoint is sent."""
-    others = [name for name in VALUES if name not in CORE and name not in UNSOUND]
-    wanted = CORE | set(others[position % 3 :: 3]) | (UNSOUND if position == 0 else set())
+def some(names: list[str], position: int, step: int) -> set[str]:
+    """Every `step`th name, beginning elsewhere at each position: neighbours together meet all."""
+    return set(names[position % step :: step])
+
+
+def values_for(position: int, *, thin: bool = False) -> dict[str, str]:
+    """What the field at this position of an endpoint is sent. `thin`: another endpoint with the same fields gets it."""
+    others = [name for name in VALUES if name not in TYPES | UNSOUND]
+    wanted = some(others, position, 12 if thin else 4) | TYPES | (UNSOUND if position == 0 else set())
     return {name: source for name, source in VALUES.items() if name in wanted}
+
+
+def bodies_for(position: int) -> dict[str, bytes]:
+    """What the endpoint at this position is sent whole: the first all, the others (one parser reads them) a third."""
+    wanted = set(BODIES) if position == 0 else some(list(BODIES), position, 3)
+    return {name: body for name, body in BODIES.items() if name in wanted}
 
 
 # For each parameter of each list, as it stands in a URL.
@@ -213,13 +223,13 @@ QUERIES: dict[str, str] = {
     "list": "a,b,c",
     "percent": "%25s%25n%25",
 }
-_CORE_QUERIES = {"empty", "negative", "huge", "word", "NUL", "bad UTF-8", "long"}
+_QUERIES_FOR_ALL = {"negative", "word", "NUL", "bad UTF-8"}
 
 
 def queries_for(position: int) -> dict[str, str]:
-    """What the parameter at this position of a list is sent: a core, and every third of the rest."""
-    others = [name for name in QUERIES if name not in _CORE_QUERIES]
-    wanted = _CORE_QUERIES | set(others[position % 3 :: 3])
+    """What the parameter at this position of a list is sent."""
+    others = [name for name in QUERIES if name not in _QUERIES_FOR_ALL]
+    wanted = _QUERIES_FOR_ALL | some(others, position, 5)
     return {name: value for name, value in QUERIES.items() if name in wanted}
 
 

@@ -220,7 +220,7 @@ def test_a_hostile_value_in_any_field_is_refused_by_name_or_harmless(name: str, 
     method, path, who, base, fields = WRITES[name]
     assert desk.ask(who, method, path, json.dumps(base).encode(), name="sound") in {200, 201}
     for position, field in enumerate((*fields, "no_such_field")):
-        for value, source in hostile.values_for(position).items():
+        for value, source in hostile.values_for(position, thin=method == "PATCH").items():
             desk.ask(who, method, path, hostile.object_with(base, field, source), name=value, field=field)
     desk.verdict()
 
@@ -229,7 +229,7 @@ def test_a_hostile_value_in_any_field_is_refused_by_name_or_harmless(name: str, 
 def test_a_body_that_is_no_sound_object_is_refused_everywhere(name: str, desk: Desk) -> None:
     method, path, who, *_ = WRITES[name]
     empty_is_fine = {"empty", "blank"} if name in {"suspend", "resume"} or method == "PATCH" else set()
-    for kind, body in hostile.BODIES.items():
+    for kind, body in hostile.bodies_for(list(WRITES).index(name)).items():
         status = desk.ask(who, method, path, body, name=kind)
         if status < 400 and kind not in empty_is_fine | _FINE.get(name, set()):
             desk.wrong.append(f"{name}: {kind} was taken: {status}")
@@ -404,25 +404,18 @@ def test_hostile_headers_are_harmless_to_a_write_that_leaves_an_audit_row(
     assert not wrong, "\n".join(wrong)
 
 
+JUNK_KEYS = ("", " ", "x", "\xff", "tg_live_", "tg_live_" + "A" * 38, "x" * 8_000, "Bearer Bearer", "\t", "tg_live_é")
+
+
 def test_a_hostile_key_is_always_the_same_401(world: World) -> None:
     answers = set()
-    for key in (
-        "",
-        " ",
-        "x",
-        "\xff",
-        "tg_live_",
-        "tg_live_" + "A" * 38,
-        "x" * 8_000,
-        "Bearer Bearer",
-        "\t",
-        "tg_live_é",
-    ):
-        for header, value in (("authorization", f"Bearer {key}"), ("authorization", key), ("x-api-key", key)):
-            for path in ("/v1/models", "/api/v1/llm/models", "/api/v1/admin/tenants"):
-                if value == value.strip():  # no client can send a header that ends in a blank
-                    answer = httpx.get(world.gateway.url + path, headers=_bytes({header: value}))
-                    answers.add((answer.status_code, answer.text))
+    with httpx.Client(base_url=world.gateway.url, verify=False, trust_env=False) as client:
+        for key in JUNK_KEYS:
+            for header, value in (("authorization", f"Bearer {key}"), ("authorization", key), ("x-api-key", key)):
+                for path in ("/v1/models", "/api/v1/llm/models", "/api/v1/admin/tenants"):
+                    if value == value.strip():  # no client can send a header that ends in a blank
+                        answer = client.get(path, headers=_bytes({header: value}))
+                        answers.add((answer.status_code, answer.text))
     assert len(answers) == 1
     assert answers.pop()[0] == 401
 

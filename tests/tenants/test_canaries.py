@@ -79,7 +79,7 @@ def _forms(secret: str) -> dict[str, str]:
 
 @pytest.fixture
 def heard(gateway: Gateway) -> Iterator[io.StringIO]:
-    """Logging at DEBUG as the product formats it: also SQL, and every logger but the two that promise to be quiet.
+    """Logging at DEBUG as the product formats it: every logger but the two that promise to be quiet.
 
     After the gateway, since setting Django up configures logging.
     """
@@ -95,9 +95,7 @@ def heard(gateway: Gateway) -> Iterator[io.StringIO]:
     levels = {name: logger.level for name, logger in loggers.items()}
     for logger in loggers.values():
         logger.setLevel(logging.DEBUG)
-    connection.force_debug_cursor = True
     yield stream
-    connection.force_debug_cursor = False
     for name, logger in loggers.items():
         logger.setLevel(levels[name])
     logs.configure(dict(settings.LOGGING))
