@@ -59,7 +59,7 @@ def test_unknown_fields_that_travel_to_the_provider_are_counted(body: dict[str, 
 
 @pytest.mark.parametrize(
     ("text", "about"),
-    [("The quick brown fox jumps over the lazy dog.", 10), ("你好世界，今天天气很好", 9), ("1234567890", 4), ("", 0)],
+    [("The quick brown fox jumps over the lazy dog.", 10), ("你好世界今天天气很好", 8), ("1234567890", 4), ("", 0)],
 )
 def test_the_estimate_is_close_to_a_tokenizer(text: str, about: int) -> None:
     assert abs(tokens.estimate(text) - about) <= 1
