@@ -54,6 +54,15 @@ class UsdField(models.DecimalField):  # type: ignore[type-arg]
 
     get_db_prep_save = get_db_prep_value
 
+    def get_placeholder(self, value: Any, compiler: Any, connection: BaseDatabaseWrapper) -> str:
+        """A number inside an UPDATE's expression must say that it is money, or SQLite would add unscaled dollars."""
+        for part in value.flatten() if hasattr(value, "flatten") else ():
+            if isinstance(part, models.Value) and part.value is not None:
+                kind = part._output_field_or_none  # noqa: SLF001 - what it was declared as, without guessing
+                if not isinstance(kind, UsdField):
+                    raise TypeError(f"{self.name}: write Value(amount, output_field=UsdField()).")
+        return "%s"
+
     def get_db_converters(self, connection: BaseDatabaseWrapper) -> list[Any]:
         # Django's own converter for SQLite's DECIMAL goes through a float; ours does not.
         return [self.from_db_value]

@@ -90,7 +90,9 @@ def heard(gateway: Gateway) -> Iterator[io.StringIO]:
         logs.configure({"level": "DEBUG", "format": "json"})
     finally:
         sys.stderr = real
-    quiet = {name for name in logging.root.manager.loggerDict if name.partition(".")[0] in {"httpx", "httpcore"}}
+    # Django's templates would say every variable that is not there, a hundred thousand lines for one admin.
+    promised = ("httpx", "httpcore", "django.template")
+    quiet = {name for name in logging.root.manager.loggerDict if name.startswith(promised)}
     loggers = {name: logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name not in quiet}
     levels = {name: logger.level for name, logger in loggers.items()}
     for logger in loggers.values():
