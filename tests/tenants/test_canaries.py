@@ -90,16 +90,15 @@ def heard(gateway: Gateway) -> Iterator[io.StringIO]:
         logs.configure({"level": "DEBUG", "format": "json"})
     finally:
         sys.stderr = real
-    # Django's templates would say every variable that is not there, a hundred thousand lines for one admin.
-    promised = ("httpx", "httpcore", "django.template")
-    quiet = {name for name in logging.root.manager.loggerDict if name.startswith(promised)}
-    loggers = {name: logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name not in quiet}
-    levels = {name: logger.level for name, logger in loggers.items()}
-    for logger in loggers.values():
-        logger.setLevel(logging.DEBUG)
+    names = [name for name in logging.root.manager.loggerDict if not name.startswith(("httpx", "httpcore"))]
+    levels = {name: logging.getLogger(name).level for name in [*names, "django.template"]}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    # It would tell each variable that is not there: ten thousand tracebacks for one admin.
+    logging.getLogger("django.template").setLevel(logging.INFO)
     yield stream
-    for name, logger in loggers.items():
-        logger.setLevel(levels[name])
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
     logs.configure(dict(settings.LOGGING))
 
 
