@@ -58,7 +58,8 @@ class UsdField(models.DecimalField):  # type: ignore[type-arg]
         """A number inside an UPDATE's expression must say that it is money, or SQLite would add unscaled dollars."""
         for part in value.flatten() if hasattr(value, "flatten") else ():
             if isinstance(part, models.Value) and part.value is not None:
-                kind = part._output_field_or_none  # noqa: SLF001 - what it was declared as, without guessing
+                # What it was declared as, or None.
+                kind = part._output_field_or_none  # type: ignore[attr-defined]  # noqa: SLF001
                 if not isinstance(kind, UsdField):
                     raise TypeError(f"{self.name}: write Value(amount, output_field=UsdField()).")
         return "%s"

@@ -24,7 +24,6 @@ from llm.types import ChatRequest
 from llm.wire import chat
 from llm.wire.chat_stream import ChatStream
 from tenants import auth, keys
-from tenants.addresses import ip_or_none
 from tenants.api.audited import caller_of
 from tenants.errors import InvalidValue, TollgateError
 
@@ -99,7 +98,7 @@ def _incoming(request: Request) -> chat.Incoming:
     return chat.Incoming(
         id=uuid.UUID(_raw(request).request_id),
         headers={name.lower().encode(): value.encode("latin-1", "replace") for name, value in request.headers.items()},
-        ip=ip_or_none(request.META.get("REMOTE_ADDR")),
+        ip=request.META.get("REMOTE_ADDR") or None,
         received=time.perf_counter(),
     )
 

@@ -24,7 +24,6 @@ from llm.wire.errors import (
     TooLargeError,
     rendered,
 )
-from tenants.addresses import ip_or_none
 from tenants.auth import Caller, authenticate
 from tenants.errors import TollgateError, Unavailable
 from tenants.ids import uuid7
@@ -157,7 +156,7 @@ async def _chat(exchange: Exchange) -> None:
     incoming = chat.Incoming(
         id=exchange.id,
         headers=exchange.headers,
-        ip=ip_or_none(client[0] if client else None),
+        ip=client[0] if client else None,
         received=exchange.received,
     )
     if len(raw) < LARGE:

@@ -8,7 +8,6 @@ import asyncio
 import gc
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
-from ipaddress import ip_address
 from typing import Any, cast
 
 import orjson
@@ -22,6 +21,7 @@ from django.conf import settings  # noqa: E402
 
 from llm.engine import runtime  # noqa: E402
 from llm.wire import app as data_path  # noqa: E402
+from tenants.addresses import ip_or_none  # noqa: E402
 from tenants.ids import uuid7  # noqa: E402
 from tollgate import health  # noqa: E402
 
@@ -62,12 +62,8 @@ def _forget_no_address(scope: Scope) -> None:
     """
     client = scope.get("client")
     if client:
-        try:
-            known = "%" not in client[0] and ip_address(client[0])
-        except ValueError:
-            known = False
-        if not known:
-            scope["client"] = None
+        address = ip_or_none(client[0])
+        scope["client"] = None if address is None else (address, client[1])
 
 
 def tune_garbage_collection() -> None:

@@ -13,7 +13,6 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
 from tenants import audit
-from tenants.addresses import ip_or_none
 from tenants.api.parsing import StrictJSONParser
 from tenants.auth import Caller, HasScope, IsStaffKey
 from tenants.errors import AuthenticationFailed, Conflict
@@ -34,7 +33,7 @@ def actor_of(request: Request) -> audit.Actor:
         kind="key",
         id=str(caller.key_id),
         label=f"{who} ({caller.key_name})",
-        ip=ip_or_none(request.META.get("REMOTE_ADDR")),
+        ip=request.META.get("REMOTE_ADDR") or None,
         request_id=getattr(request, "request_id", ""),
     )
 
