@@ -93,15 +93,16 @@ async def test_ready_needs_a_catalog() -> None:
 async def test_ready_says_no_from_the_moment_of_the_stop_signal() -> None:
     await sync_to_async(add_provider, thread_sensitive=False)()
     heard: list[int] = []
+    drained: list[bool] = []
     before = signal.signal(signal.SIGTERM, lambda number, _frame: heard.append(number))
     try:
-        health.drain_on_stop_signal()
+        health.drain_on_stop_signal(lambda: drained.append(True))
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.sleep(0)
         status, _, body = await ask("/health/ready")
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert heard == [signal.SIGTERM]
+    assert (heard, drained) == ([signal.SIGTERM], [True])
     assert (status, json.loads(body)["failing"]) == (503, ["draining"])
     assert (await ask("/health/live"))[0] == 200
 
