@@ -279,7 +279,7 @@ def test_a_model_is_found_by_reference_uuid_and_number_with_and_without_a_slash(
         ({"cost_per_1m_input_tokens": True}, "cost_per_1m_input_tokens"),
         ({"cost_per_1m_input_tokens": []}, "cost_per_1m_input_tokens"),
         ({"cost_per_1m_input_tokens": None}, "cost_per_1m_input_tokens"),
-        ({"cost_per_1m_output_tokens": None}, "components"),
+        ({"cost_per_1m_output_tokens": None}, "cost_per_1m_output_tokens"),
         ({"power_level": "turbo"}, "power_level"),
         ({"power_level_priority": 2**40}, "power_level_priority"),
         ({"deprecation_date": "soon"}, "deprecation_date"),
