@@ -40,6 +40,6 @@ def _cost(target: Target, input_tokens: int) -> str | None:
     counts = {"input": input_tokens, "output": target.output_cap}
     meters = {meter: count for meter, count in counts.items() if count}
     try:
-        return f"{price(target.card, meters, prompt_tokens=input_tokens).total:f}"
+        return f"{price(target.card, meters, prompt_tokens=input_tokens).total.normalize():f}"
     except Unpriced:
         return None

@@ -464,7 +464,7 @@ class TestExplain:
             "provider": "openai",
             "model": "openai/gpt-4o",
             "key_source": "platform",
-            "estimated_cost": "0.0150000000",
+            "estimated_cost": "0.015",
         }
         assert shown["fallbacks"] == ["anthropic/sonnet"]
         assert [one["model"] for one in shown["candidates"]] == ["openai/gpt-4o", "anthropic/sonnet"]
