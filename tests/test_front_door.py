@@ -185,7 +185,7 @@ def test_static_files_come_from_the_packages() -> None:
 def test_garbage_collection_is_tuned_and_can_be_undone() -> None:
     before = gc.get_threshold()
     try:
-        asgi.tune_garbage_collection()
+        asgi.tune_interpreter()
         assert gc.get_threshold() == (50_000, 20, 50)
         assert gc.get_freeze_count() > 10_000
     finally:

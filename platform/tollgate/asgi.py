@@ -7,6 +7,7 @@ metered request does.
 import asyncio
 import gc
 import os
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, cast
 
@@ -33,6 +34,9 @@ Send = Callable[[Message], Awaitable[None]]
 # Measured: collecting, freezing and raising the thresholds took p99 from 41 to 12 ms. A request makes a few hundred
 # short-lived containers, nearly all freed by reference count; the default of 700 runs a collection in every other one.
 _GC_THRESHOLDS = (50_000, 20, 50)
+# How long the ledger's thread waits for the interpreter while the event loop is busy, several times a commit. Measured
+# at 32 connections: 522 requests a second with the default 5 ms, 671 with 0.5 ms; at one, 4 ms instead of 7.
+_SWITCH_INTERVAL_S = 0.0005
 
 
 class BodyTooLargeError(Exception):
@@ -66,11 +70,13 @@ def _forget_no_address(scope: Scope) -> None:
         scope["client"] = None if address is None else (address, client[1])
 
 
-def tune_garbage_collection() -> None:
-    """Collect once, put all that is alive out of the collector's sight, and let it run more rarely."""
+def tune_interpreter() -> None:
+    """Collect garbage once, put all that is alive out of the collector's sight, let it run more rarely, and switch
+    threads sooner."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
 
 
 def _once_started(send: Send) -> Send:
@@ -79,7 +85,7 @@ def _once_started(send: Send) -> Send:
     async def watched(message: Message) -> None:
         if message["type"] == "lifespan.startup.complete":
             health.drain_on_stop_signal(_on_this_loop(runtime.RUNTIME.drain))
-            tune_garbage_collection()
+            tune_interpreter()
         await send(message)
 
     return watched
