@@ -44,7 +44,7 @@ class Waiting:
     @property
     def given_up(self) -> bool:
         """Nobody waits for it any more, and it need not happen."""
-        return self.future is not None and self.future.cancelled() and not self.operation.must_happen
+        return self.future is not None and self.future.done() and not self.operation.must_happen
 
 
 class GroupCommit:

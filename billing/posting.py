@@ -8,19 +8,16 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from django.db import connection
-
 from billing import rows
 from billing.errors import AlreadySettled, BudgetExceeded, Refusal
 from billing.models import UsageRecord
 from billing.windows import DAY, Scope, Window, billing_day, resets_at
-from tenants.errors import AuthenticationFailed, TenantSuspended
+from tenants.errors import AuthenticationFailed
 from tenants.ids import uuid7
 
 logger = logging.getLogger(__name__)
 ZERO = Decimal(0)
 Row = Mapping[str, Any]
-_MAX_KNOWN_WINDOWS = 20_000
 EXPIRED = {
     "status": UsageRecord.Status.EXPIRED,
     "status_code": 500,
@@ -115,6 +112,9 @@ class Standing:
     barred: Exception | None = None
 
 
+UNLIMITED = Standing(daily=None, monthly=None)
+
+
 @dataclass(slots=True, kw_only=True)
 class Batch:
     """The windows of one transaction, locked, as they change, and the rows to write."""
@@ -133,108 +133,6 @@ class Batch:
             self.changed.add(window.key)
 
 
-def lock(cursor: Any, batch: Batch, wanted: Iterable[tuple[Window, ...]], known: set[str]) -> None:
-    """Make the windows that may be missing, then lock all of them; both in key order.
-
-    Whoever makes a window holds it until the commit. So nothing is locked before everything is made: two processes
-    that met a new day's windows half made, half locked would wait for each other. `known`: windows seen before.
-    """
-    windows = {window.key: window for group in wanted for window in group}
-    if not windows:
-        return
-    keys = sorted(windows)
-    if len(known) > _MAX_KNOWN_WINDOWS:
-        known.clear()
-    if not known.issuperset(keys):
-        rows.WINDOWS.insert(cursor, [_new_window(windows[key]) for key in keys if key not in known])
-        known.update(keys)
-    _read_windows(cursor, batch, keys)
-    if len(batch.windows) < len(keys):  # known from a transaction that did not commit
-        rows.WINDOWS.insert(cursor, [_new_window(windows[key]) for key in keys])
-        _read_windows(cursor, batch, keys)
-
-
-def _new_window(window: Window) -> Row:
-    return {
-        "id": window.key,
-        "scope_kind": window.scope.kind,
-        "scope_id": window.scope.id,
-        "period": window.period,
-        "starts_on": window.starts_on,
-    }
-
-
-def _read_windows(cursor: Any, batch: Batch, keys: list[str]) -> None:
-    tail = " ORDER BY id FOR UPDATE" if connection.vendor == "postgresql" else ""
-    sql, values = rows.among(_WINDOWS, keys, tail)
-    cursor.execute(sql, values)
-    for key, spent, held in cursor.fetchall():
-        batch.windows[key] = [rows.usd(spent), rows.usd(held)]
-
-
-_WINDOWS = "SELECT id, spent, held FROM billing_windows WHERE id"
-
-
-def delete_holds(cursor: Any, operations: Sequence[Any]) -> dict[uuid.UUID, Decimal]:
-    """Delete the holds that this batch resolves: the amounts of those that were still there, by request."""
-    ids = [operation.hold.request_id for operation in operations if isinstance(operation, (Settle, Void))]
-    if not ids:
-        return {}
-    sql, values = rows.among("DELETE FROM billing_holds WHERE id", ids, " RETURNING id, amount")
-    cursor.execute(sql, values)
-    return {rows.as_uuid(hold_id): rows.usd(amount) for hold_id, amount in cursor.fetchall()}
-
-
-def standings(cursor: Any, asking: Sequence[Reserve | Extend], scope_sql: Mapping[str, str]) -> dict[Scope, Standing]:
-    """The limits in force now of every scope that is asked for money."""
-    found: dict[Scope, Standing] = {}
-    askers = [request.hold if isinstance(request, Extend) else request for request in asking]
-    if not askers:
-        return found
-    keyless = {asker.tenant_id for asker in askers if asker.key_id is None}
-    if keyless:
-        sql, values = rows.among(_TENANTS, keyless)
-        cursor.execute(sql, values)
-        for tenant, *of_tenant in cursor.fetchall():
-            found[Scope("tenant", rows.as_uuid(tenant))] = _of_tenant(*of_tenant)
-    sql, values = rows.among(_KEYS, {asker.key_id for asker in askers if asker.key_id is not None})
-    cursor.execute(sql, values)
-    now = datetime.now(UTC)
-    for key, key_day, key_month, revoked, expires, tenant, active, day, month in cursor.fetchall():
-        gone = revoked is not None or (expires is not None and rows.as_moment(expires) <= now)
-        found[Scope("key", rows.as_uuid(key))] = _standing(key_day, key_month, AuthenticationFailed() if gone else None)
-        found[Scope("tenant", rows.as_uuid(tenant))] = _of_tenant(active, day, month)
-    for kind, statement in scope_sql.items():
-        ids = {asker.config_id for asker in askers if asker.config_id is not None}
-        if kind == "config" and ids:
-            sql, values = rows.among(statement, ids)
-            cursor.execute(sql, values)
-            for scope_id, day, month in cursor.fetchall():
-                found[Scope(kind, rows.as_uuid(scope_id))] = _standing(day, month, None)
-    return found
-
-
-_KEYS = (
-    "SELECT k.id, k.budget_limit_daily, k.budget_limit_monthly, k.revoked_at, k.expires_at,"
-    " t.id, t.is_active, t.budget_limit_daily, t.budget_limit_monthly"
-    " FROM api_keys k JOIN tenants t ON t.id = k.tenant_id WHERE k.id"
-)
-_TENANTS = "SELECT t.id, t.is_active, t.budget_limit_daily, t.budget_limit_monthly FROM tenants t WHERE t.id"
-_NOBODY = Standing(daily=None, monthly=None)
-
-
-def _of_tenant(active: Any, daily: Any, monthly: Any) -> Standing:
-    return _standing(daily, monthly, None if active else TenantSuspended())
-
-
-def _standing(daily: Any, monthly: Any, barred: Exception | None) -> Standing:
-    return Standing(
-        daily=None if daily is None else rows.usd(daily),
-        monthly=None if monthly is None else rows.usd(monthly),
-        barred=barred,
-    )
-
-
 def admit(
     batch: Batch, windows: Iterable[Window], standings: Mapping[Scope, Standing], amount: Decimal, timezone: str
 ) -> Exception | None:
@@ -245,7 +143,7 @@ def admit(
             # A key deleted since it was read is a bad key; a deleted config has no limit left to hold.
             if window.scope.kind == "key":
                 return AuthenticationFailed()
-            standing = _NOBODY
+            standing = UNLIMITED
         if standing.barred is not None:
             return standing.barred
         limit = standing.daily if window.period == DAY else standing.monthly
@@ -361,13 +259,10 @@ def _reopen(cursor: Any, day: date, now: datetime) -> None:
 
 
 def write(cursor: Any, batch: Batch) -> None:
-    """Everything the batch changed, in three round trips."""
+    """Everything the batch changed."""
     if batch.changed:
-        rows.set_windows(cursor, [(key, batch.windows[key][0], batch.windows[key][1]) for key in sorted(batch.changed)])
-    if batch.holds:
-        rows.HOLDS.insert(cursor, batch.holds)
-    if batch.usage:
-        rows.USAGE.insert(cursor, batch.usage)
+        windows = [(key, batch.windows[key][0], batch.windows[key][1]) for key in sorted(batch.changed)]
+        rows.write(cursor, windows=windows, holds=batch.holds, usage=batch.usage)
 
 
 def disown(cursor: Any, operations: Sequence[Any]) -> None:

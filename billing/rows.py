@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import orjson
@@ -51,10 +52,16 @@ def _converter(field: Any) -> Convert | None:
     return None
 
 
+@cache
+def on_postgres() -> bool:
+    """Asked once: Django looks the connection up anew each time, which a batch would pay for hundreds of times."""
+    return connection.vendor == "postgresql"
+
+
 def cursor_of() -> Any:
     """A cursor on this thread's connection: server-side parameters and prepared statements on PostgreSQL."""
     connection.ensure_connection()
-    if connection.vendor == "postgresql":
+    if on_postgres():
         import psycopg  # heavy, and not needed on SQLite
 
         raw = connection.connection
@@ -64,11 +71,19 @@ def cursor_of() -> Any:
     return connection.cursor()
 
 
+def ask(statement: str, values: Sequence[Any]) -> list[Any]:
+    """The rows of a query."""
+    cursor = cursor_of()
+    cursor.execute(statement, values)
+    found: list[Any] = cursor.fetchall()
+    return found
+
+
 def among(statement: str, values: Iterable[Any], tail: str = "") -> tuple[str, list[Any]]:
     """(SQL, parameters) of `statement` with "is one of `values`" behind it: one array on PostgreSQL, a list of
     placeholders on SQLite."""
     listed = list(values)
-    if connection.vendor == "postgresql":
+    if on_postgres():
         return f"{statement} = ANY(%s){tail}", [listed]
     places = ", ".join(["%s"] * len(listed))
     named = [value.hex if isinstance(value, uuid.UUID) else value for value in listed]
@@ -77,7 +92,7 @@ def among(statement: str, values: Iterable[Any], tail: str = "") -> tuple[str, l
 
 def usd(value: Any) -> Decimal:
     """A USD column's raw value."""
-    return Decimal(value).scaleb(-10) if connection.vendor == "sqlite" else value
+    return value if on_postgres() else Decimal(value).scaleb(-10)
 
 
 def column(value: Decimal) -> Any:
@@ -86,11 +101,11 @@ def column(value: Decimal) -> Any:
 
 def key(value: uuid.UUID) -> Any:
     """A UUID as a column's parameter."""
-    return value.hex if connection.vendor == "sqlite" else value
+    return value if on_postgres() else value.hex
 
 
 def day(value: date) -> Any:
-    return value.isoformat() if connection.vendor == "sqlite" else value
+    return value if on_postgres() else value.isoformat()
 
 
 def moment(value: datetime) -> Any:
@@ -157,21 +172,25 @@ class Table:
         self._renamed = [(name, str(column)) for name, column, _ in self._columns if name != column]
         # Names of our own tables and columns only: no value is ever composed into a statement.
         self._sqlite = f'INSERT INTO "{table}" ({columns}) VALUES ({places}){tail}'  # noqa: S608
-        self._postgres = (
+        self.postgres = (
             f'INSERT INTO "{table}" ({columns}) SELECT {columns}'  # noqa: S608
             f' FROM json_populate_recordset(NULL::"{table}", %s::json){tail}'
         )
 
     def insert(self, cursor: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         """`rows` by field name; what they leave out takes the field's default."""
-        full = [{**self._defaults, **row} for row in rows]
-        if connection.vendor == "postgresql":
-            for row in full:
-                for name, column in self._renamed:
-                    row[column] = row.pop(name)
-            cursor.execute(self._postgres, [as_json(full)])
+        if on_postgres():
+            cursor.execute(self.postgres, [self.as_parameter(rows)])
         else:
-            cursor.executemany(self._sqlite, [self._values(row) for row in full])
+            cursor.executemany(self._sqlite, [self._values({**self._defaults, **row}) for row in rows])
+
+    def as_parameter(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        """All of `rows` as the one parameter of the statement `postgres`."""
+        full = [{**self._defaults, **row} for row in rows]
+        for row in full:
+            for name, column in self._renamed:
+                row[column] = row.pop(name)
+        return as_json(full)
 
     def _values(self, row: Mapping[str, Any]) -> list[Any]:
         return [
@@ -191,19 +210,29 @@ HOLDS = Table(Hold)
 WINDOWS = Table(BudgetWindow, ignore_conflicts=True)
 ADJUSTMENTS = Table(Adjustment, ignore_conflicts=True)
 
-_SET_WINDOWS = (
-    "UPDATE billing_windows w SET spent = v.spent, held = v.held"
-    " FROM json_to_recordset(%s::json) AS v(id text, spent numeric, held numeric) WHERE w.id = v.id"
+# One statement for all that a batch changes: the ledger's thread waits for the interpreter after each round trip.
+_WRITE = (
+    "WITH windows AS (UPDATE billing_windows w SET spent = v.spent, held = v.held"  # noqa: S608 - our own tables only
+    " FROM json_to_recordset(%s::json) AS v(id text, spent numeric, held numeric) WHERE w.id = v.id),"
+    f" holds AS ({HOLDS.postgres}) {USAGE.postgres}"
 )
 
 
-def set_windows(cursor: Any, changed: Sequence[tuple[str, Decimal, Decimal]]) -> None:
-    """(key, spent, held) of locked windows, as they are to be."""
-    if connection.vendor == "postgresql":
-        rows = [{"id": window, "spent": spent, "held": held} for window, spent, held in changed]
-        cursor.execute(_SET_WINDOWS, [as_json(rows)])
-    else:
-        cursor.executemany(
-            "UPDATE billing_windows SET spent = %s, held = %s WHERE id = %s",
-            [(column(spent), column(held), window) for window, spent, held in changed],
-        )
+def write(
+    cursor: Any,
+    *,
+    windows: Sequence[tuple[str, Decimal, Decimal]],
+    holds: Sequence[Mapping[str, Any]],
+    usage: Sequence[Mapping[str, Any]],
+) -> None:
+    """Set locked windows, given as (key, spent, held), to what they are to be; add holds and usage rows."""
+    if on_postgres():
+        changed = as_json([{"id": window, "spent": spent, "held": held} for window, spent, held in windows])
+        cursor.execute(_WRITE, [changed, HOLDS.as_parameter(holds), USAGE.as_parameter(usage)])
+        return
+    cursor.executemany(
+        "UPDATE billing_windows SET spent = %s, held = %s WHERE id = %s",
+        [(column(spent), column(held), window) for window, spent, held in windows],
+    )
+    HOLDS.insert(cursor, holds)
+    USAGE.insert(cursor, usage)

@@ -24,6 +24,7 @@ from tenants.models import ApiKey
 
 MAX_AGE_S = 1.0
 REFRESH_AGE_S = 0.5
+PATIENCE_S = 0.75  # a client is told within a second that the database is away
 CACHE_SIZE = 10_000
 MAX_PENDING = 1_000
 LAST_USED_EVERY = timedelta(minutes=1)
@@ -151,7 +152,7 @@ class Cache:
                 self._start(key)
                 return entry[1]
         try:
-            return await asyncio.wait_for(asyncio.shield(self._start(key)), timeout=1.0)
+            return await asyncio.wait_for(asyncio.shield(self._start(key)), timeout=PATIENCE_S)
         except (DatabaseError, TimeoutError) as error:
             raise Unavailable("The gateway's database is out of reach. Try again shortly.") from error
 

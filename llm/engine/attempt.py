@@ -181,7 +181,8 @@ async def _send(client: Client, call: Call, progress: Progress) -> Answer:
     finally:
         await answer.close()
     byok = call.target.key_source == "byok"
-    raise adapter.parse_error(answer.status, dict(answer.headers), body, byok=byok)
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    raise adapter.parse_error(answer.status, headers, body, byok=byok)
 
 
 async def _events(answer: Answer, call: Call) -> AsyncIterator[list[StreamEvent]]:

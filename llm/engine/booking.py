@@ -61,7 +61,7 @@ class Booking:
                 self._reject(target, "It would cost at least as much as one that the budget refused.")
                 continue
             try:
-                self._hold = await self.ledger.reserve(self._reservation(target))
+                self._hold = await self.ledger.reserve(self._reservation(target, worst))
                 self.target = target
                 return
             except BudgetExceeded as error:
@@ -75,7 +75,7 @@ class Booking:
         """Take the next target, raising the hold if it is dearer. False if a budget has no room: it is skipped."""
         hold = self._hold
         assert hold is not None
-        facts = self._opening(target)
+        facts = self._opening(target, self._worst(target))
         amount = facts["held_usd"]
         if amount > hold.amount:
             extend = Extend(hold=hold, amount=amount, facts=facts, now=self.request.now)
@@ -154,13 +154,13 @@ class Booking:
     def _worst(self, target: Target) -> Charge:
         return bookkeeping.worst_case(target, self.request, self.tenant)
 
-    def _opening(self, target: Target) -> dict[str, Any]:
-        return bookkeeping.opening_facts(self.request, self.caller, self.decision, target, self._worst(target))
+    def _opening(self, target: Target, worst: Charge) -> dict[str, Any]:
+        return bookkeeping.opening_facts(self.request, self.caller, self.decision, target, worst)
 
-    def _reservation(self, target: Target) -> Reserve:
+    def _reservation(self, target: Target, worst: Charge) -> Reserve:
         caller, request = self.caller, self.request
         assert caller.tenant_id is not None
-        self._facts = self._opening(target)
+        self._facts = self._opening(target, worst)
         return Reserve(
             request_id=request.id,
             tenant_id=caller.tenant_id,

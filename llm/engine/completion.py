@@ -12,6 +12,7 @@ import asyncio
 import logging
 import random
 import time
+import weakref
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -57,11 +58,15 @@ class Reply:
     usage: dict[str, Any] | None = None
     cost_usd: Decimal | None = None
     channel: Channel | None = None
-    journey: "Journey" = field(repr=False)
+    # Weak, since the journey keeps its reply: a cycle would leave every request to the garbage collector. One that is
+    # under way is kept alive by the runtime, and one that has ended has nothing to abandon.
+    journey: "weakref.ref[Journey]" = field(repr=False)
 
     def abandon(self) -> None:
         """The client is gone."""
-        self.journey.abandon()
+        journey = self.journey()
+        if journey is not None:
+            journey.abandon()
 
 
 async def open(caller: Caller, request: ChatRequest) -> Reply:  # noqa: A001 - the journey's verb
@@ -290,7 +295,7 @@ class Journey:
             overhead_ms=round((elapsed_s - progress.upstream_s) * 1000, 2),
             standings=self._standings,
             dropped=progress.dropped,
-            journey=self,
+            journey=weakref.ref(self),
             **answer,
         )
 
