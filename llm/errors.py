@@ -15,7 +15,8 @@ TollgateError (tenants.errors)
     ├── UpstreamRateLimited    429
     ├── UpstreamFailed         502  5xx, a reset, a stream that broke
     ├── UpstreamInvalid        502  an answer that is none
-    └── UpstreamTimeout        504
+    ├── UpstreamTimeout        504
+    └── ProviderBusy           503  this process has as many requests there as it may: nothing was sent
 """
 
 from typing import Any, ClassVar
@@ -130,3 +131,14 @@ class UpstreamInvalid(ProviderError):
 class UpstreamTimeout(ProviderError):
     status = 504
     code = "upstream_timeout"
+
+
+class ProviderBusy(ProviderError):
+    status = 503
+    type = "overloaded_error"
+    code = "overloaded"
+    counts = False
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("Too many requests are at this provider already. Send the request again.", retry_after=1.0)

@@ -54,9 +54,10 @@ class Gateway:
     def __init__(self) -> None:
         # Imported here: asgi.py sets Django up, and tests that need no server should not wait for the data path.
         from tollgate.asgi import application
+        from tollgate.protocol import Protocol
 
         config = uvicorn.Config(
-            application, host="127.0.0.1", port=0, lifespan="on", log_config=None, access_log=False,
+            application, host="127.0.0.1", port=0, http=Protocol, lifespan="on", log_config=None, access_log=False,
             timeout_graceful_shutdown=5,
         )  # fmt: skip
         self._server = uvicorn.Server(config)

@@ -28,7 +28,7 @@ from llm.engine.limits import Standing
 from llm.engine.refusals import Refusal
 from llm.errors import ByokRejected, GatewayFailed, NoRoute, ProviderError, UpstreamAuthFailed, UpstreamRateLimited
 from llm.routing.plan import plan
-from llm.types import ChatRequest, Completed, Decision, RouteCaller, Target, TenantState
+from llm.types import Call, ChatRequest, Completed, Decision, RouteCaller, Target, TenantState
 from tenants.auth import Caller
 from tenants.errors import TollgateError, Unavailable
 
@@ -74,6 +74,7 @@ async def open(caller: Caller, request: ChatRequest) -> Reply:  # noqa: A001 - t
 
     Raises TollgateError: everything that a client can be told with a true status. Cancelling it means the client left.
     """
+    runtime.RUNTIME.admit()
     journey = Journey(caller, request)
     journey.start()
     try:
@@ -141,8 +142,6 @@ class Journey:
         return self.runtime.idempotency.once(self.caller.key_id, key, digest)
 
     async def _serve(self) -> None:
-        if self.runtime.draining:
-            raise Unavailable("This server is shutting down. Send the request again.")
         self._standings = self.runtime.limits.count(self.caller, tokens=self._counted_tokens())
         tenant: TenantState = await tenant_state.TENANTS.get(self.caller.tenant_id)
         self.runtime.earn_retry()
@@ -206,23 +205,8 @@ class Journey:
         booking.attempts.append(record)
         started = time.perf_counter()
         try:
-            if self.request.stream:
-                stream = await self._at_the_provider(attempt.begin(self.runtime.client, call, progress))
-                record.status = 200
-                self._promise(booking)
-                channel = self._channel
-                assert channel is not None
-                try:
-                    await self._at_the_provider(attempt.pump(stream, channel, progress))
-                finally:
-                    await stream.hang_up()  # a client that left in between: the pump never started
-                usage, _ = await booking.settle_done()
-                channel.end(Ending(usage=usage))
-            else:
-                completed = await self._at_the_provider(attempt.complete(self.runtime.client, call, progress))
-                record.status = 200
-                usage, cost = await booking.settle_done()
-                self._resolve(self._reply(booking, completed=completed, usage=usage, cost_usd=cost))
+            with self.runtime.limits.at_provider(booking.target.model.provider):
+                await self._ask(booking, call, record)
         except ProviderError as raised:
             error = _as_own(raised, booking.target)
             record.status, record.code = error.status, error.code
@@ -237,6 +221,27 @@ class Journey:
             raise
         finally:
             record.latency_ms = round((time.perf_counter() - started) * 1000)
+
+    async def _ask(self, booking: Booking, call: Call, record: Attempt) -> None:
+        """Call the provider and hand its answer on, settled. Raises ProviderError."""
+        progress = booking.progress
+        if self.request.stream:
+            stream = await self._at_the_provider(attempt.begin(self.runtime.client, call, progress))
+            record.status = 200
+            self._promise(booking)
+            channel = self._channel
+            assert channel is not None
+            try:
+                await self._at_the_provider(attempt.pump(stream, channel, progress))
+            finally:
+                await stream.hang_up()  # a client that left in between: the pump never started
+            usage, _ = await booking.settle_done()
+            channel.end(Ending(usage=usage))
+        else:
+            completed = await self._at_the_provider(attempt.complete(self.runtime.client, call, progress))
+            record.status = 200
+            usage, cost = await booking.settle_done()
+            self._resolve(self._reply(booking, completed=completed, usage=usage, cost_usd=cost))
 
     # --- pieces -------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Requests and tokens per minute, and requests at once, per API key. Counted per process, in memory.
+"""Requests and tokens per minute per API key; requests at once per key, tenant and provider. Counted per process.
 
 With N web processes a key gets at most N times its rate: budgets are the strict limit, these are for fairness.
 """
@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
+from django.conf import settings
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
-from llm.errors import RateLimited
+from llm.errors import ProviderBusy, RateLimited
+from llm.types import Provider
 from tenants.auth import Caller
 
 
@@ -89,18 +91,41 @@ class Limits:
 
     @contextmanager
     def one_more(self, caller: Caller) -> Iterator[None]:
-        """Hold one of the key's places while the block runs. Raises RateLimited if all are taken."""
-        under_way = self._under_way.get(caller.key_id, 0)
-        if under_way >= caller.max_concurrency:
-            raise RateLimited(
-                f"This key has {under_way} requests under way, the most it may. Wait for one to end.", retry_after=1.0
-            )
-        self._under_way[caller.key_id] = under_way + 1
+        """Hold one of the key's and one of the tenant's places while the block runs. Raises RateLimited if all are
+        taken."""
+        assert caller.tenant_id is not None
+        self._take(caller.key_id, caller.max_concurrency, "This key")
+        try:
+            self._take(caller.tenant_id, settings.MAX_IN_FLIGHT_PER_TENANT, "Your organisation")
+            try:
+                yield
+            finally:
+                self._leave(caller.tenant_id)
+        finally:
+            self._leave(caller.key_id)
+
+    @contextmanager
+    def at_provider(self, provider: Provider) -> Iterator[None]:
+        """Hold one of this process's places at a provider. Raises ProviderBusy if all are taken: another may do."""
+        if self._under_way.get(provider.id, 0) >= settings.MAX_IN_FLIGHT_PER_PROVIDER:
+            raise ProviderBusy
+        self._under_way[provider.id] = self._under_way.get(provider.id, 0) + 1
         try:
             yield
         finally:
-            left = self._under_way[caller.key_id] - 1
-            if left:
-                self._under_way[caller.key_id] = left
-            else:
-                del self._under_way[caller.key_id]
+            self._leave(provider.id)
+
+    def _take(self, owner: UUID, most: int, who: str) -> None:
+        under_way = self._under_way.get(owner, 0)
+        if under_way >= most:
+            raise RateLimited(
+                f"{who} has {under_way} requests under way, the most it may. Wait for one to end.", retry_after=1.0
+            )
+        self._under_way[owner] = under_way + 1
+
+    def _leave(self, owner: UUID) -> None:
+        left = self._under_way[owner] - 1
+        if left:
+            self._under_way[owner] = left
+        else:
+            del self._under_way[owner]

@@ -14,11 +14,13 @@ from django.db import DatabaseError
 
 from billing.ledger import Ledger
 from llm.engine import refusals, snapshot, tenant_state
+from llm.engine.admission import Admission
 from llm.engine.http import Client
 from llm.engine.idempotency import Idempotency
 from llm.engine.limits import Limits
 from llm.types import RoutingState
 from tenants import auth
+from tenants.errors import Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ class Runtime:
     def __init__(self) -> None:
         self.ledger = Ledger({"config": CONFIG_LIMITS})
         self.limits = Limits()
+        self.admission = Admission()
         self.idempotency = Idempotency()
         self.state = RoutingState()
         self.draining = False
@@ -55,6 +58,7 @@ class Runtime:
         """Once per process. The database may be away: then the watch finds the catalog when it is back."""
         self.draining = False
         self.ledger.start()
+        self.admission.start()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, auth.off_the_loop, snapshot.WATCH.look)
         snapshot.WATCH.start()
@@ -66,6 +70,12 @@ class Runtime:
             self.draining = True
             asyncio.get_running_loop().call_later(settings.GRACE_PERIOD_S, self._cut)
 
+    def admit(self) -> None:
+        """Raises Unavailable if this process takes no more requests now: it is stopping, or has too much to do."""
+        if self.draining:
+            raise Unavailable("This server is shutting down. Send the request again.")
+        self.admission.check(self.under_way)
+
     def _cut(self) -> None:
         for stop in list(self._journeys.values()):
             stop()
@@ -73,6 +83,7 @@ class Runtime:
     async def stop(self) -> None:
         """Cut what is left, wait for its settlement, then commit what waits."""
         self.draining = True
+        self.admission.stop()
         self._cut()
         if self._journeys:
             await asyncio.wait(self._journeys, timeout=SETTLE_S)

@@ -22,6 +22,7 @@ from llm.wire.errors import (
     MethodNotAllowedError,
     NoSuchPathError,
     TooLargeError,
+    TooSlowError,
     rendered,
 )
 from tenants.auth import Caller, authenticate
@@ -45,7 +46,7 @@ class _LeftError(Exception):
 class Exchange:
     """One request and its answer."""
 
-    __slots__ = ("headers", "id", "path", "receive", "received", "scope", "send", "started")
+    __slots__ = ("headers", "id", "in_memory", "path", "receive", "received", "scope", "send", "started")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope, self.receive, self.send = scope, receive, send
@@ -54,26 +55,38 @@ class Exchange:
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.started = False
+        self.in_memory = 0  # bytes of the body
 
     async def body(self) -> bytes:
-        """The whole body. Raises TooLargeError before it is read where its length is known."""
+        """The whole body. Raises TooLargeError before it is read where its length is known, TooSlowError."""
         limit = settings.MAX_BODY_V1
         declared = self.headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
             raise _too_large(limit)
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise _LeftError
-            part = message.get("body", b"")
-            size += len(part)
-            if size > limit:
-                raise _too_large(limit)
-            parts.append(part)
-            if not message.get("more_body"):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+        part, more = await self._part(limit)
+        if not more:
+            return part
+        parts = [part]
+        try:
+            async with asyncio.timeout(settings.BODY_TIMEOUT_S):
+                while more:
+                    part, more = await self._part(limit)
+                    parts.append(part)
+        except TimeoutError as error:
+            raise TooSlowError(f"The body took longer than {settings.BODY_TIMEOUT_S:g} s to arrive.") from error
+        return b"".join(parts)
+
+    async def _part(self, limit: int) -> tuple[bytes, bool]:
+        """The next part of the body, and whether more follows."""
+        message = await self.receive()
+        if message["type"] == "http.disconnect":
+            raise _LeftError
+        part = message.get("body", b"")
+        if self.in_memory + len(part) > limit:
+            raise _too_large(limit)
+        runtime.RUNTIME.admission.take_body(len(part))
+        self.in_memory += len(part)
+        return part, message.get("more_body", False)
 
     async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.started = True
@@ -90,7 +103,7 @@ class Exchange:
         status, headers, body = rendered(error, request_id=str(self.id), path=self.path)
         if isinstance(error, MethodNotAllowedError):
             headers.append((b"allow", b"POST" if "completions" in self.path else b"GET"))
-        if isinstance(error, TooLargeError):
+        if isinstance(error, (TooLargeError, TooSlowError)):
             headers.append((b"connection", b"close"))
         await self.answer(status, headers, body)
 
@@ -107,13 +120,15 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     except _LeftError:
         return
     except TollgateError as error:
-        if error.status >= 500:
+        if error.status >= 500 and not isinstance(error, Unavailable):  # an overload is not logged line by line
             logger.warning("Request %s: %s %s", exchange.id, error.status, error.code)
         await exchange.refuse(error)
     except Exception:  # a bug: logged with its request id, and the client gets JSON like everybody
         logger.exception("Request %s failed on the wire", exchange.id)
         if not exchange.started:
             await exchange.refuse(GatewayFailed())
+    finally:
+        runtime.RUNTIME.admission.drop_body(exchange.in_memory)
 
 
 async def _route(exchange: Exchange) -> None:
@@ -149,6 +164,7 @@ async def _caller(exchange: Exchange) -> Caller:
 
 
 async def _chat(exchange: Exchange) -> None:
+    runtime.RUNTIME.admit()  # before any work
     caller = await _caller(exchange)
     chat.require_json(exchange.headers)
     raw = await exchange.body()

@@ -37,6 +37,13 @@ class TooLargeError(TollgateError):
     code = "request_too_large"
 
 
+class TooSlowError(TollgateError):
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+    retryable = True
+
+
 class WrongContentTypeError(TollgateError):
     status = 415
     type = "invalid_request_error"

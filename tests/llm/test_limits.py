@@ -22,7 +22,8 @@ class Clock:
 
 def caller(**limits: int) -> Caller:
     known = dict.fromkeys(Caller.__dataclass_fields__)
-    return Caller(**{**known, "key_id": uuid.uuid4(), "max_concurrency": 5, **limits})
+    ids = {"key_id": uuid.uuid4(), "tenant_id": uuid.uuid4()}
+    return Caller(**{**known, **ids, "max_concurrency": 5, **limits})
 
 
 def refused(limits: Limits, who: Caller, tokens: int) -> float | None:

@@ -12,6 +12,7 @@ from django.db import DatabaseError, connection
 from uvicorn.supervisors import Multiprocess
 
 from tollgate import health
+from tollgate.protocol import Protocol
 
 KEEP_ALIVE_S = 75  # longer than the 60 s of common load balancers, so that they close idle connections, not we
 
@@ -32,7 +33,7 @@ class Command(BaseCommand):
             host=settings.HOST,
             port=settings.PORT,
             workers=settings.WEB_WORKERS,
-            http="httptools",
+            http=Protocol,
             loop="uvloop",
             ws="none",
             lifespan="on",
