@@ -63,6 +63,13 @@ def probe(*, provider: LLMProvider, now: datetime) -> ProviderHealthCheck:
     return check
 
 
+def in_words(check: ProviderHealthCheck | None) -> str:
+    """What a probe found, as a sentence; None is a provider that has not been asked yet."""
+    if check is None:
+        return "It has not been asked yet. POST .../test asks it now, a job does so every few minutes."
+    return check.error or f"It answered in {check.response_time_ms} ms."
+
+
 def validate(*, credential: ProviderCredential, now: datetime) -> ProviderCredential:
     """Ask the provider whether it takes this key, and keep the answer in its row. Only validated own keys are used."""
     try:
