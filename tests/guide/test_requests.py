@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,19 +22,12 @@ print(json.dumps({"ADMIN_TOKEN": cast.make_staff()[1], "TENANT_KEY": cast.make_k
 """
 
 
-@pytest.fixture(scope="module")
-def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
     """Two keys, and nothing in the catalog."""
     with Gateway() as gateway:
         keys = gateway.shell(KEYS)
-        yield Terminal(gateway.serve(), tmp_path_factory.mktemp("home"), keys)
-
-
-@pytest.fixture(scope="module")
-def vendor() -> Iterator[FakeProvider]:
-    """Where the provider's base URL leads once staff have changed it."""
-    with FakeProvider() as provider:
-        yield provider
+        yield Terminal(gateway.serve(), tmp_path, keys)
 
 
 def get(path: str, key: str = TENANT) -> str:
@@ -74,13 +68,25 @@ def listed(terminal: Terminal, line: str) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("curl", [True, False], ids=["curl", "where curl is missing"])
-def test_at_first_every_list_is_empty(terminal: Terminal, curl: bool) -> None:
-    same = Terminal(terminal.host, terminal.folder, terminal.variables, curl=curl)
-    assert [listed(same, line) for line in [LIST, *TENANTS_LISTS]] == [[]] * 5
+def test_the_guides_reader_from_an_empty_catalog_to_an_answer(terminal: Terminal, fake: FakeProvider) -> None:
+    """The steps below, in this order: each finds what those before it have left."""
+    at_first_every_list_is_empty(terminal)
+    the_guides_provider_is_made_and_is_number_one(terminal)
+    made_again_it_is_a_conflict_and_there_is_still_one(terminal)
+    its_health_is_told_in_words_although_nobody_has_a_key_for_it(terminal)
+    a_model_comes_with_its_first_price_and_is_in_both_lists(terminal)
+    a_rule_and_a_config_name_it_by_provider_and_model_id(terminal)
+    without_a_key_explain_says_what_is_missing(terminal)
+    with_a_platform_key_it_is_healthy_and_answers_and_the_bill_is_exact(terminal, fake)
 
 
-def test_the_guides_provider_is_made_and_is_number_one(terminal: Terminal) -> None:
+def at_first_every_list_is_empty(terminal: Terminal) -> None:
+    without_curl = Terminal(terminal.host, terminal.folder, terminal.variables, curl=False)
+    for line in [LIST, *TENANTS_LISTS]:
+        assert listed(terminal, line) == listed(without_curl, line) == []
+
+
+def the_guides_provider_is_made_and_is_number_one(terminal: Terminal) -> None:
     status, made = terminal.paste(CREATE)
     asked = json.loads(CREATE.partition("-d '")[2].removesuffix("'"))
     asked |= {"slug": asked.pop("provider_slug"), "name": asked.pop("provider_name")}
@@ -91,7 +97,7 @@ def test_the_guides_provider_is_made_and_is_number_one(terminal: Terminal) -> No
     assert [row["slug"] for row in listed(terminal, TENANTS_LISTS[0])] == ["anthropic"]
 
 
-def test_made_again_it_is_a_conflict_and_there_is_still_one(terminal: Terminal) -> None:
+def made_again_it_is_a_conflict_and_there_is_still_one(terminal: Terminal) -> None:
     status, answer = terminal.paste(CREATE)
     assert status == 409
     assert answer["error"]["message"] == (
@@ -100,7 +106,7 @@ def test_made_again_it_is_a_conflict_and_there_is_still_one(terminal: Terminal) 
     assert len(listed(terminal, LIST)) == 1
 
 
-def test_its_health_is_told_in_words_although_nobody_has_a_key_for_it(terminal: Terminal) -> None:
+def its_health_is_told_in_words_although_nobody_has_a_key_for_it(terminal: Terminal) -> None:
     status, health = terminal.paste(HEALTH)
     assert status == 200
     assert health == {
@@ -115,7 +121,7 @@ def test_its_health_is_told_in_words_although_nobody_has_a_key_for_it(terminal: 
     }
 
 
-def test_a_model_comes_with_its_first_price_and_is_in_both_lists(terminal: Terminal) -> None:
+def a_model_comes_with_its_first_price_and_is_in_both_lists(terminal: Terminal) -> None:
     model = {
         "provider": "anthropic",
         "model_id": "claude-haiku-4-5",
@@ -137,7 +143,7 @@ def test_a_model_comes_with_its_first_price_and_is_in_both_lists(terminal: Termi
     assert listed(terminal, get("/api/v1/llm/models?provider_name=Nobody")) == []
 
 
-def test_a_rule_and_a_config_name_it_by_provider_and_model_id(terminal: Terminal) -> None:
+def a_rule_and_a_config_name_it_by_provider_and_model_id(terminal: Terminal) -> None:
     rule = {"model_id": "anthropic/claude-haiku-4-5", "power_level": "balanced", "user_tier": "professional"}
     status, made = terminal.paste(
         send("POST", "/api/v1/admin/llm/routing-rules", ADMIN, rule | {"task_type": "general", "priority": 10})
@@ -151,7 +157,7 @@ def test_a_rule_and_a_config_name_it_by_provider_and_model_id(terminal: Terminal
     assert listed(terminal, TENANTS_LISTS[3]) == [made]
 
 
-def test_without_a_key_explain_says_what_is_missing(terminal: Terminal) -> None:
+def without_a_key_explain_says_what_is_missing(terminal: Terminal) -> None:
     line = send("POST", "/api/v1/llm/routing/explain", TENANT, {"model": "balanced"})
     answer = live(terminal, line, lambda status, found: bool(found["rejections"]))
     assert (answer["chosen"], answer["error"]["code"]) == (None, "no_credential")
@@ -160,11 +166,9 @@ def test_without_a_key_explain_says_what_is_missing(terminal: Terminal) -> None:
     ]
 
 
-def test_with_a_platform_key_it_is_healthy_and_answers_and_the_bill_is_exact(
-    terminal: Terminal, vendor: FakeProvider
-) -> None:
+def with_a_platform_key_it_is_healthy_and_answers_and_the_bill_is_exact(terminal: Terminal, fake: FakeProvider) -> None:
     provider = "/api/v1/admin/llm/providers/1"
-    status, _ = terminal.paste(send("PATCH", provider, ADMIN, {"base_url": vendor.base_url}))
+    status, _ = terminal.paste(send("PATCH", provider, ADMIN, {"base_url": fake.base_url}))
     assert status == 200
     key = {"name": "main", "api_key": "sk-platform-0123456789", "weight": 100}
     status, added = terminal.paste(send("POST", f"{provider}/credentials", ADMIN, key))
@@ -176,7 +180,7 @@ def test_with_a_platform_key_it_is_healthy_and_answers_and_the_bill_is_exact(
 
     ask = {"messages": [{"role": "user", "content": "Hello"}]}
     answer = live(terminal, send("POST", "/v1/chat/completions", TENANT, ask), lambda status, _: status == 200)
-    (sold,) = vendor.bill()
+    (sold,) = fake.bill()
     assert Decimal(str(answer["usage"]["cost"])) == (sold.prompt_tokens + 5 * sold.completion_tokens) / Decimal(10**6)
     status, usage = terminal.paste(get("/api/v1/llm/usage"))
     assert [row["model"] for row in usage["results"]] == ["anthropic/claude-haiku-4-5"]
