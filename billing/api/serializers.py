@@ -87,7 +87,7 @@ class SummaryQuery(SpanQuery):
     """What to sum, and how."""
 
     group_by = serializers.ChoiceField(
-        list(GROUPS), default="day", error_messages={"invalid_choice": f"group_by is one of: {', '.join(GROUPS)}."}
+        list(GROUPS), default="day", error_messages={"invalid_choice": f"Use one of: {', '.join(GROUPS)}."}
     )
 
 

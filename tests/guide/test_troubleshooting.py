@@ -14,6 +14,7 @@ from django.test import Client
 from tests import cast
 from tests.fakes import Behaviour, FakeProvider
 from tests.faults.books import ROOT
+from tests.guide.sql import for_sqlite
 from tests.guide.terminal import Gateway, Terminal, commands
 from tests.journeys.world import eventually
 
@@ -65,9 +66,8 @@ class Trouble:
 
     def query(self, text: str) -> Rows:
         """A query of the page; on SQLite with the one change that the page names."""
-        if not self.gateway.books.postgres:
-            text = text.replace("NOW() - INTERVAL '7 days'", "datetime('now', '-7 days')")
-        return self.gateway.books.query(text)
+        books = self.gateway.books
+        return books.query(text if books.postgres else for_sqlite(text))
 
     def usd(self, value: Any) -> Decimal:
         return self.gateway.books.usd(value)
