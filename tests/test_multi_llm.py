@@ -1,5 +1,9 @@
-"""The guide's Python interface, as its readers will try it: choose a model, price a call, book it, read it back."""
+"""The guide's Python interface, as its readers will try it: choose a model, price a call, book it, read it back.
 
+The signatures and names are the guide's own; what they do is the same `plan()` and ledger that the wires use.
+"""
+
+import inspect
 import uuid
 from decimal import Decimal
 
@@ -9,6 +13,7 @@ from billing.models import BudgetWindow, UsageRecord
 from billing.pricing import Unpriced
 from llm.engine import snapshot
 from llm.errors import InvalidRequest, NoRoute
+from llm.models import LLMConfig, LLMModel, LLMProvider, LLMRoutingRule
 from llm.router import LLMRouter, LLMRoutingEngine
 from tests.cast import (
     make_config,
@@ -53,6 +58,60 @@ def acme():
 @pytest.fixture
 def ada(acme):
     return str(make_member(acme).pk)
+
+
+class TestNames:
+    """What the guide's readers will look for on the classes."""
+
+    def test_a_provider_has_the_guides_fields(self, catalog):
+        provider = LLMProvider.objects.get(slug="openai")
+        assert (provider.provider_name, provider.provider_slug, provider.display_name) == ("Openai", "openai", "Openai")
+        assert provider.supported_features == {"streaming": True, "function_calling": True, "vision": True}
+        for name in ("base_url", "auth_type", "is_active", "is_byok_supported", "is_system_provider", "health_status"):
+            assert LLMProvider._meta.get_field(name).name == name
+
+    def test_a_model_has_the_guides_fields(self, catalog):
+        model = LLMModel.objects.get(model_id="gpt-4o-mini")
+        assert (model.model_name, model.provider.provider_name) == ("gpt-4o-mini", "Openai")
+        assert (model.input_cost_per_1k, model.output_cost_per_1k) == (Decimal("0.00015"), Decimal("0.0006"))
+        assert model.capabilities == {"streaming": True, "function_calling": True, "vision": True, "json_mode": True}
+        assert (model.power_level, model.power_level_priority, model.is_deprecated) == ("eco", 100, False)
+
+    def test_a_config_keeps_its_key_encrypted(self, catalog, acme):
+        own = make_credential(catalog["openai"], "sk-own-0123456789abc", tenant=acme)
+        config = make_config(acme, primary_model=catalog["gpt"], credential=own)
+        assert b"sk-own" not in LLMConfig.objects.get(pk=config.pk).api_key_encrypted
+        assert make_config(acme, "without").api_key_encrypted is None
+
+    def test_a_rule_takes_the_guides_arguments(self, catalog):
+        rule = LLMRoutingRule.objects.create(
+            model_id=catalog["gpt"].pk, power_level="balanced", user_tier="professional", task_type="code",
+            priority=1, weight=50, min_tokens=10, max_tokens=1000, requires_byok=False, is_fallback=False,
+            is_active=True,
+        )  # fmt: skip
+        assert LLMRoutingRule.objects.get(pk=rule.pk).model == catalog["gpt"]
+
+    @pytest.mark.parametrize(
+        ("function", "names"),
+        [
+            (LLMRouter.select_model, "tenant_id task_type priority config_id"),
+            (LLMRouter.estimate_cost, "model input_tokens output_tokens"),
+            (
+                LLMRoutingEngine.select_model,
+                """user_id user_tier power_level task_type estimated_tokens require_streaming require_function_calling
+                require_vision""",
+            ),
+            (LLMRoutingEngine.calculate_cost, "model prompt_tokens completion_tokens cached_tokens"),
+            (
+                LLMRoutingEngine.log_usage,
+                """user_id model request_id power_level task_type prompt_tokens completion_tokens cached_tokens
+                cost_breakdown used_byok user_key_id latency_ms status_code request_ip user_agent""",
+            ),
+            (LLMRoutingEngine.get_user_usage_stats, "user_id days"),
+        ],
+    )
+    def test_a_function_takes_the_guides_arguments_in_its_order(self, function, names):
+        assert list(inspect.signature(function).parameters) == ["self", *names.split()]
 
 
 class TestRouter:
@@ -146,6 +205,51 @@ class TestEngine:
         assert [one.detail for one in engine.last_rejections] == ["it has no vision"]
         assert engine.select_model(ada, "professional", require_function_calling=True)[0] == catalog["gpt"]
 
+    def test_balanced_refuses_a_model_of_10_and_30_dollars_by_its_cap_of_5(self, catalog, ada):
+        LLMRoutingRule.objects.filter(power_level="balanced").delete()
+        make_rule(make_model(catalog["openai"], "gpt-4-turbo", "10.00", "30.00"))
+        engine = LLMRoutingEngine()
+        assert engine.select_model(ada, "professional", "balanced") == (None, None, None)
+        assert [(one.model, one.code, one.detail) for one in engine.last_rejections] == [
+            ("openai/gpt-4-turbo", "price_cap", "it costs $15 per 1M tokens, balanced allows $5")
+        ]
+
+    def test_without_a_rule_nothing_is_chosen_and_there_is_nothing_to_reject(self, catalog, ada):
+        LLMRoutingRule.objects.filter(power_level="eco").update(is_active=False)
+        engine = LLMRoutingEngine()
+        assert engine.select_model(ada, "professional", "eco") == (None, None, None)
+        assert engine.last_rejections == ()
+
+    def test_a_tiers_own_rule_is_for_that_tier_alone(self, catalog, ada):
+        make_rule(catalog["mini"], "balanced", user_tier="free", priority=1)
+        assert LLMRoutingEngine().select_model(ada, "free")[0] == catalog["mini"]
+        assert LLMRoutingEngine().select_model(ada, "professional")[0] == catalog["gpt"]
+
+    def test_a_model_above_the_tier_is_passed_over(self, catalog, ada):
+        LLMModel.objects.filter(pk=catalog["gpt"].pk).update(min_tier_required="professional")
+        engine = LLMRoutingEngine()
+        assert engine.select_model(ada, "starter") == (None, None, None)
+        assert [one.code for one in engine.last_rejections] == ["tier"]
+        assert engine.select_model(ada, "enterprise")[0] == catalog["gpt"]
+
+    def test_a_rule_for_the_task_comes_before_the_general_one(self, catalog, ada):
+        make_rule(catalog["mini"], "balanced", task_type="translation", priority=900)
+        assert LLMRoutingEngine().select_model(ada, "professional", task_type="translation")[0] == catalog["mini"]
+        assert LLMRoutingEngine().select_model(ada, "professional", task_type="code")[0] == catalog["gpt"]
+
+    def test_a_rule_serves_its_range_of_tokens(self, catalog, ada):
+        make_rule(catalog["mini"], "balanced", priority=1, max_tokens=1000)
+        assert LLMRoutingEngine().select_model(ada, "professional", estimated_tokens=1000)[0] == catalog["mini"]
+        assert LLMRoutingEngine().select_model(ada, "professional", estimated_tokens=1001)[0] == catalog["gpt"]
+
+    def test_between_a_platform_key_and_an_own_one_the_own_comes_first_whatever_the_priority(self, catalog, acme, ada):
+        haiku = make_model(catalog["anthropic"], "claude-haiku", "1.00", "5.00")
+        make_rule(haiku, priority=900)
+        assert LLMRoutingEngine().select_model(ada, "professional")[0] == catalog["gpt"]
+        make_credential(catalog["anthropic"], "sk-own-0123456789abc", tenant=acme)
+        found = LLMRoutingEngine().select_model(ada, "professional")
+        assert found == (haiku, "sk-own-0123456789abc", "byok")
+
     def test_a_user_nobody_knows_has_the_platforms_keys_only(self, catalog):
         assert LLMRoutingEngine().select_model("user-uuid", "free", "eco")[2] == "system"
 
@@ -167,6 +271,38 @@ class TestEngine:
     def test_impossible_counts_are_refused(self, catalog, counts):
         with pytest.raises(ValueError, match="Token counts"):
             LLMRoutingEngine().calculate_cost(catalog["gpt"], *counts)
+
+
+class TestChanges:
+    """A provider and a price can be updated, a model deprecated with a replacement; the next choice knows."""
+
+    def test_a_provider_switched_off_is_not_chosen_until_it_is_on_again(self, catalog, ada, staff):
+        engine = LLMRoutingEngine()
+        assert staff.patch("admin/llm/providers/openai", {"is_active": False})[0] == 200
+        assert engine.select_model(ada, "professional") == (None, None, None)
+        assert [one.code for one in engine.last_rejections] == ["inactive"]
+        change = {"is_active": True, "provider_name": "OpenAI Europe", "base_url": "https://eu.example/v1"}
+        assert staff.patch("admin/llm/providers/openai", change)[0] == 200
+        model = engine.select_model(ada, "professional")[0]
+        assert (model.provider.provider_name, model.provider.base_url) == ("OpenAI Europe", "https://eu.example/v1")
+
+    def test_a_new_price_is_what_the_next_call_costs_and_what_decides(self, catalog, ada, staff):
+        engine = LLMRoutingEngine()
+        assert engine.calculate_cost(catalog["gpt"], 1000, 500)["cost_total_usd"] == Decimal("0.0075")
+        components = [{"meter": "input", "usd_per_1m": "5.00"}, {"meter": "output", "usd_per_1m": "20.00"}]
+        change = {"components": components, "reason": "the vendor's new list"}
+        assert staff.post("admin/llm/models/openai/gpt-4o/prices", change)[0] == 201
+        assert engine.calculate_cost(catalog["gpt"], 1000, 500)["cost_total_usd"] == Decimal("0.015")
+        assert engine.select_model(ada, "professional") == (None, None, None)
+        assert [one.detail for one in engine.last_rejections] == ["it costs $8.75 per 1M tokens, balanced allows $5"]
+
+    def test_a_deprecated_models_replacement_is_chosen_in_its_place(self, catalog, ada, staff):
+        make_model(catalog["openai"], "gpt-5", "1.25", "10.00")
+        answer = staff.post("admin/llm/models/openai/gpt-4o/deprecate", {"replacement": "openai/gpt-5"})
+        assert answer[0] == 200
+        engine = LLMRoutingEngine()
+        assert engine.select_model(ada, "professional")[0].model_id == "gpt-5"
+        assert [(one.model, one.code) for one in engine.last_rejections] == [("openai/gpt-4o", "deprecated")]
 
 
 class TestUsage:

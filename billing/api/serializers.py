@@ -86,7 +86,9 @@ class SpanQuery(serializers.Serializer[Any]):
 class SummaryQuery(SpanQuery):
     """What to sum, and how."""
 
-    group_by = serializers.ChoiceField(list(GROUPS), default="day")
+    group_by = serializers.ChoiceField(
+        list(GROUPS), default="day", error_messages={"invalid_choice": f"Use one of: {', '.join(GROUPS)}."}
+    )
 
 
 class AdminSummaryQuery(SummaryQuery):

@@ -84,6 +84,7 @@ class AdminProviderViewSet(StaffView, AuditedMixin, viewsets.ModelViewSet[LLMPro
             "response_time_ms": row.health_response_time_ms,
             "status_code": None if last is None else last.status_code,
             "error": "" if last is None else last.error,
+            "message": probes.in_words(last),
             "checks": checks,
         }
         return Response(routing_serializers.HealthSerializer(answer).data)
@@ -97,7 +98,7 @@ class AdminProviderViewSet(StaffView, AuditedMixin, viewsets.ModelViewSet[LLMPro
         answer = {
             "ok": ok,
             "status": check.status,
-            "message": check.error or f"It answered in {check.response_time_ms} ms.",
+            "message": probes.in_words(check),
             "response_time_ms": check.response_time_ms,
             "status_code": check.status_code,
             "checked_at": check.checked_at,

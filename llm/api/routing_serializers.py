@@ -227,7 +227,8 @@ class HealthSerializer(serializers.Serializer[Any]):
     checked_at = serializers.DateTimeField(allow_null=True)
     response_time_ms = serializers.IntegerField(allow_null=True)
     status_code = serializers.IntegerField(allow_null=True)
-    error = serializers.CharField(help_text="What was wrong, in words.")
+    error = serializers.CharField(help_text="What was wrong, in words; empty if nothing.")
+    message = serializers.CharField(help_text="What was found, in words.")
     checks = HealthCheckSerializer(many=True)
 
 

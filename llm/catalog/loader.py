@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import transaction
 
 from llm.catalog import prices, shipped
-from llm.choices import PowerLevel, PriceStatus
+from llm.choices import PowerLevel, PriceStatus, RuleTier, TaskType
 from llm.models import LLMModel, LLMProvider, LLMRoutingRule, PowerLevelPolicy, PriceComponent, PriceVersion
 from llm.models.catalog import next_number
 from llm.models.prices import PER_MILLION
@@ -62,7 +62,7 @@ def load_catalog(*, now: datetime, catalog: shipped.Catalog | None = None) -> Lo
         providers, new_providers, changed_providers = _load_providers(wanted.providers, now)
         models, new_models, changed_models = _load_models(wanted.models, providers, now)
         new_prices = _load_prices(wanted.models, models, now)
-        new_rules = _load_rules(wanted, models, {row.pk for row in new_models}, now)
+        new_rules, retired_rules = _load_rules(wanted, models, {row.pk for row in new_models}, now)
         new_levels = _load_power_levels(now)
     return LoadReport(
         counts={
@@ -72,6 +72,7 @@ def load_catalog(*, now: datetime, catalog: shipped.Catalog | None = None) -> Lo
             "models updated": changed_models,
             "prices created": new_prices,
             "rules created": new_rules,
+            "rules retired": retired_rules,
             "power levels created": new_levels,
         }
     )
@@ -222,23 +223,46 @@ def _first_prices(priced: Sequence[tuple[LLMModel, list[prices.Component]]], now
     _audit_new(versions, now)
 
 
-def _load_rules(catalog: shipped.Catalog, models: Mapping[str, LLMModel], new: set[Any], now: datetime) -> int:
-    """Rules of models that this load created. A rule that staff deleted stays deleted."""
+def _load_rules(
+    catalog: shipped.Catalog, models: Mapping[str, LLMModel], new: set[Any], now: datetime
+) -> tuple[int, int]:
+    """How many rules were created and retired: rules of models that this load created, and of those whose rule for all
+    tiers they stand in for. A rule that staff deleted stays deleted.
+    """
+    wanted = [(models[f"{rule.provider}/{rule.model_id}"], rule) for rule in shipped.rules(catalog)]
+    retired = _retire_rules({(model.pk, rule.power_level) for model, rule in wanted}, now)
+    replaced = {(rule.model_id, rule.power_level) for rule in retired}
     rules = [
         LLMRoutingRule(
-            model=models[f"{rule.provider}/{rule.model_id}"],
+            model=model,
             power_level=rule.power_level,
             user_tier=rule.user_tier,
             task_type=rule.task_type,
             priority=rule.priority,
             shipped=True,
         )
-        for rule in shipped.rules(catalog)
-        if models[f"{rule.provider}/{rule.model_id}"].pk in new
+        for model, rule in wanted
+        if model.pk in new or (model.pk, rule.power_level) in replaced
     ]
     LLMRoutingRule.objects.bulk_create(rules)
     _audit_new(rules, now)
-    return len(rules)
+    return len(rules), len(retired)
+
+
+def _retire_rules(wanted: set[tuple[Any, str]], now: datetime) -> list[LLMRoutingRule]:
+    """Take away the rules for all tiers that Tollgate shipped before there was one for each, as far as staff left them
+    as they were and a (model, power level) of `wanted` has its own now.
+    """
+    as_shipped = LLMRoutingRule.objects.select_related("model__provider").filter(
+        shipped=True, user_tier=RuleTier.ALL, task_type=TaskType.GENERAL, priority=shipped.RULE_PRIORITY, weight=100,
+        min_tokens=None, max_tokens=None, requires_byok=False, is_fallback=False, is_active=True,
+    )  # fmt: skip
+    retired = [rule for rule in as_shipped if (rule.model_id, rule.power_level) in wanted]
+    for rule in retired:
+        reason = "each tier has its own rule now"
+        audit.record(actor=ACTOR, action="delete", row=rule, before=audit.state(rule), now=now, reason=reason)
+    LLMRoutingRule.objects.filter(pk__in=[rule.pk for rule in retired]).delete()
+    return retired
 
 
 def _load_power_levels(now: datetime) -> int:

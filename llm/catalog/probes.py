@@ -37,6 +37,13 @@ class Verdict:
     error: str = ""
 
 
+def in_words(check: ProviderHealthCheck | None) -> str:
+    """What a probe found, as a sentence; None is a provider that has not been asked yet."""
+    if check is None:
+        return "It has not been asked yet. POST .../test asks it now, a job does so every few minutes."
+    return check.error or f"It answered in {check.response_time_ms} ms."
+
+
 def probe(*, provider: LLMProvider, now: datetime) -> ProviderHealthCheck:
     """Ask the provider with the platform's key and keep the result, in the provider's row too. Never switches it off.
 

@@ -132,7 +132,7 @@ class ShippedRule:
     provider: str
     model_id: str
     power_level: str
-    user_tier: str = "all"
+    user_tier: str
     task_type: str = "general"
     priority: int = RULE_PRIORITY
 
@@ -176,18 +176,21 @@ def load(folder: Path = DATA) -> Catalog:
 
 
 def rules(catalog: Catalog) -> tuple[ShippedRule, ...]:
-    """The routing rules of a new installation: of each active provider and power level, the two models that come first.
+    """The routing rules of a new installation: for each tier, provider in service and power level, the two models that
+    come first among those the tier may use.
 
     First is the lowest `power_level_priority`, then the model id. Deprecated models and embeddings get none.
     """
-    active = {provider.slug for provider in catalog.providers if provider.is_active}
-    groups: dict[tuple[str, str], list[ShippedModel]] = {}
+    floors = {provider.slug: provider.min_tier_required for provider in catalog.providers if provider.is_active}
+    groups: dict[tuple[str, str, str], list[ShippedModel]] = {}
     for model in catalog.models:
-        if model.provider in active and model.kind == "chat" and not model.is_deprecated:
-            groups.setdefault((model.provider, model.power_level), []).append(model)
+        if model.provider in floors and model.kind == "chat" and not model.is_deprecated:
+            lowest = max(TIERS.index(model.min_tier_required), TIERS.index(floors[model.provider]))
+            for tier in TIERS[lowest:]:
+                groups.setdefault((model.provider, model.power_level, tier), []).append(model)
     return tuple(
-        ShippedRule(model.provider, model.model_id, level)
-        for (_, level), group in groups.items()
+        ShippedRule(provider, model.model_id, level, tier)
+        for (provider, level, tier), group in groups.items()
         for model in sorted(group, key=lambda one: (one.power_level_priority, one.model_id))[:RULES_PER_LEVEL]
     )
 

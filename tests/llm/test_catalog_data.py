@@ -109,13 +109,14 @@ def test_every_power_level_fits_its_cap(catalog: shipped.Catalog) -> None:
 
 @pytest.mark.parametrize("tier", shipped.TIERS)
 @pytest.mark.parametrize("level", list(shipped.POWER_LEVEL_CAPS))
-def test_every_tier_has_a_route_at_every_power_level(catalog: shipped.Catalog, tier: str, level: str) -> None:
+def test_every_tier_has_a_rule_of_its_own_at_every_power_level(catalog: shipped.Catalog, tier: str, level: str) -> None:
+    """Of an OpenAI-compatible provider, for a model that the tier may use: feasible as soon as there is a key."""
     openai_like = {provider.slug: provider for provider in catalog.providers if provider.dialect == "openai"}
     rank = shipped.TIERS.index
     routes = [
         rule
         for rule in shipped.rules(catalog)
-        if rule.power_level == level
+        if (rule.user_tier, rule.power_level, rule.task_type) == (tier, level, "general")
         and rule.provider in openai_like
         and rank(model_of(catalog, f"{rule.provider}/{rule.model_id}").min_tier_required) <= rank(tier)
         and rank(openai_like[rule.provider].min_tier_required) <= rank(tier)
@@ -123,10 +124,27 @@ def test_every_tier_has_a_route_at_every_power_level(catalog: shipped.Catalog, t
     assert routes
 
 
-def test_rules_name_the_two_first_models_of_a_level_in_order(catalog: shipped.Catalog) -> None:
-    eco = [rule for rule in shipped.rules(catalog) if (rule.provider, rule.power_level) == ("openai", "eco")]
-    assert [rule.model_id for rule in eco] == ["gpt-6-luna", "gpt-4o-mini"]
-    assert {(rule.user_tier, rule.task_type, rule.priority) for rule in eco} == {("all", "general", 100)}
+def ruled(catalog: shipped.Catalog, provider: str, level: str) -> dict[str, list[str]]:
+    """The models of a provider's rules at a power level, by tier."""
+    found: dict[str, list[str]] = {}
+    for rule in shipped.rules(catalog):
+        if (rule.provider, rule.power_level) == (provider, level):
+            assert (rule.task_type, rule.priority) == ("general", 100)
+            found.setdefault(rule.user_tier, []).append(rule.model_id)
+    return found
+
+
+def test_rules_name_the_two_first_models_of_a_level_that_the_tier_may_use_in_order(catalog: shipped.Catalog) -> None:
+    assert ruled(catalog, "openai", "eco") == {tier: ["gpt-6-luna", "gpt-4o-mini"] for tier in shipped.TIERS}
+    dear = ["gpt-5.6-sol", "gpt-5.5"]  # gpt-5.5 is for starters and above
+    assert ruled(catalog, "openai", "precision") == {
+        "free": ["gpt-5.6-sol", "gpt-5.4"], "starter": dear, "professional": dear, "enterprise": dear,
+    }  # fmt: skip
+
+
+def test_a_provider_above_a_tier_has_no_rule_for_it(catalog: shipped.Catalog) -> None:
+    reserved = [replace(one, min_tier_required="professional") for one in catalog.providers if one.slug == "openai"]
+    assert set(ruled(replace(catalog, providers=tuple(reserved)), "openai", "eco")) == {"professional", "enterprise"}
 
 
 def test_rules_pass_over_deprecated_models_embeddings_and_sleeping_providers(catalog: shipped.Catalog) -> None:

@@ -5,6 +5,7 @@ import io
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
+import pytest
 from django.core.management import call_command
 
 from llm.catalog import loader, prices, shipped
@@ -118,11 +119,59 @@ def test_a_price_that_staff_set_is_never_touched(db: None) -> None:
 
 
 def test_rules_come_with_new_models_only_so_a_deleted_rule_stays_deleted(db: None) -> None:
-    assert load(catalog())["rules created"] == 1
+    assert load(catalog())["rules created"] == 4  # one for each tier
     LLMRoutingRule.objects.all().delete()
     assert load(catalog(), LATER) == {}
-    assert load(catalog(model(), model("gpt-5")), LATER)["rules created"] == 1
-    assert LLMRoutingRule.objects.get().model.model_id == "gpt-5"
+    assert load(catalog(model(), model("gpt-5")), LATER)["rules created"] == 4
+    assert {rule.model.model_id for rule in LLMRoutingRule.objects.all()} == {"gpt-5"}
+
+
+def rule_for_all(**changes: object) -> LLMRoutingRule:
+    """As an earlier version shipped it: one rule for every tier."""
+    LLMRoutingRule.objects.all().delete()
+    row = LLMModel.objects.get()
+    return LLMRoutingRule.objects.create(
+        **{"model": row, "power_level": "balanced", "task_type": "general", "shipped": True} | changes
+    )
+
+
+def test_a_shipped_rule_for_all_tiers_gives_way_to_one_for_each(db: None) -> None:
+    load(catalog())
+    old = rule_for_all()
+    assert load(catalog(), LATER) == {"rules created": 4, "rules retired": 1}
+    rules = LLMRoutingRule.objects.all()
+    assert {(rule.user_tier, rule.power_level, rule.priority, rule.shipped) for rule in rules} == {
+        (tier, "balanced", 100, True) for tier in shipped.TIERS
+    }
+    event = AuditEvent.objects.get(object_id=str(old.pk))
+    assert (event.action, event.before["user_tier"], event.actor_label) == ("delete", "all", "catalog load")
+    assert load(catalog(), LATER) == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"priority": 1},
+        {"weight": 5},
+        {"task_type": "code"},
+        {"task_type": None},
+        {"min_tokens": 0},
+        {"max_tokens": 9000},
+        {"requires_byok": True},
+        {"is_fallback": True},
+        {"is_active": False},
+        {"shipped": False},
+        {"power_level": "eco"},
+    ],
+    ids=str,
+)
+def test_a_rule_for_all_tiers_that_staff_changed_or_made_stays_the_only_one(
+    db: None, change: dict[str, object]
+) -> None:
+    load(catalog())
+    kept = rule_for_all(**change)
+    assert load(catalog(), LATER) == {}
+    assert LLMRoutingRule.objects.get() == kept
 
 
 def test_power_levels_that_staff_edited_stay(db: None) -> None:
