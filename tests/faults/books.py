@@ -60,6 +60,7 @@ class Books:
             "DJANGO_SETTINGS_MODULE": "tollgate.settings",
             "PYTHONPATH": f"{ROOT}:{ROOT}/platform",
             "LOG_LEVEL": "ERROR",
+            "MAX_LOOP_DELAY_S": os.environ.get("MAX_LOOP_DELAY_S", "10"),  # clients and providers share the machine
         }
 
     def run(self, *arguments: str) -> Any:
