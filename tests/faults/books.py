@@ -115,15 +115,19 @@ class Books:
 
     def limit(self, kind_table: str, amount: Decimal | None) -> None:
         """Set the daily limit of all tenants or keys."""
-        value = None if amount is None else amount if self.postgres else int(amount.scaleb(10))
+        value = "NULL" if amount is None else str(amount if self.postgres else int(amount.scaleb(10)))
+        self.change(f"UPDATE {kind_table} SET budget_limit_daily = {value}")
+
+    def change(self, statement: str) -> None:
+        """Change rows from outside."""
         if self.postgres:
             with connect(self.url) as database:
-                database.execute(f"UPDATE {kind_table} SET budget_limit_daily = %s", [value])
+                database.execute(statement)
             return
         import sqlite3
 
         with sqlite3.connect(f"{self.folder.name}/storm.sqlite3", timeout=20) as database:
-            database.execute(f"UPDATE {kind_table} SET budget_limit_daily = ?", [value])
+            database.execute(statement)
         database.close()
 
 
