@@ -235,6 +235,10 @@ SPECTACULAR_SETTINGS = {
         "HealthStatusEnum": "llm.choices.HealthStatus",
         "PriceStatusEnum": "llm.choices.PriceStatus",
         "UsageStatusEnum": "billing.models.UsageRecord.Status",
+        "KindEnum": "llm.choices.Kind",
+        "AlertEventEnum": "billing.alert_models.Event",
+        "DeliveryStatusEnum": "billing.alert_models.AlertDelivery.Status",
+        "SubscriptionKindEnum": "billing.alert_models.AlertSubscription.Kind",
     },
     # From the wheel, so that the documentation works offline.
     "SWAGGER_UI_DIST": "SIDECAR",
@@ -310,6 +314,21 @@ CELERY_TASK_TIME_LIMIT = 660
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 DJANGO_CELERY_BEAT_TZ_AWARE = True
+
+# --- Mail, for alerts -------------------------------------------------------------------------------------------------
+
+# Elsewhere than in production it is printed, not sent. Never silently dropped: a server that is not there is an error
+# that the delivery log shows.
+_mail = environ.Env.email_url_config(env.text("EMAIL_URL", "smtp://localhost:25" if PRODUCTION else "consolemail://"))
+EMAIL_BACKEND = _mail["EMAIL_BACKEND"]
+EMAIL_HOST = _mail["EMAIL_HOST"] or "localhost"
+EMAIL_HOST_USER = _mail["EMAIL_HOST_USER"] or ""
+EMAIL_HOST_PASSWORD = _mail["EMAIL_HOST_PASSWORD"] or ""
+EMAIL_USE_TLS = _mail.get("EMAIL_USE_TLS", False)
+EMAIL_USE_SSL = _mail.get("EMAIL_USE_SSL", False)
+EMAIL_PORT = _mail["EMAIL_PORT"] or (465 if EMAIL_USE_SSL else 587 if EMAIL_USE_TLS else 25)
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "Tollgate <tollgate@localhost>")
 
 # --- Logs -------------------------------------------------------------------------------------------------------------
 
