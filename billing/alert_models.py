@@ -73,6 +73,13 @@ def valid_webhook(url: str, *, public: bool) -> None:
         raise ValidationError("Not an address and not a local name: give the public name of a host.")
 
 
+def valid_mail_address(text: str) -> None:
+    """Raises ValidationError. Django's own validator lets control characters through between quotes."""
+    EmailValidator("Not an e-mail address, such as ops@example.com.")(text)
+    if not text.isprintable():
+        raise ValidationError("Not an e-mail address: it holds characters that cannot be printed.")
+
+
 def _is_address(host: str) -> bool:
     """True for an address in any spelling that a resolver would take: 127.0.0.1, 127.1, 0x7f.1, ::1."""
     try:
@@ -137,7 +144,7 @@ class AlertSubscription(models.Model):
             if self.kind == self.Kind.WEBHOOK:
                 valid_webhook(self.target, public=self.tenant_id is not None)
             else:
-                EmailValidator("Not an e-mail address, such as ops@example.com.")(self.target)
+                valid_mail_address(self.target)
         except ValidationError as error:
             problems["target"] = error.messages
         if problems:

@@ -220,11 +220,8 @@ def lasting(event: Event) -> dict[uuid.UUID | None, Alert]:
 
 
 def begin(*, event: Event, faults: Iterable[Fault], now: datetime) -> int:
-    """Raise an alert for each fault that has none yet. How many were new."""
-    known = lasting(event)
-    fresh = [fault for fault in faults if fault.about_id not in known]
-    if not fresh:
-        return 0
+    """Raise an alert for each fault, unless there is one that still lasts. How many were new."""
+    fresh = list(faults)
     before = Alert.objects.filter(event=event, about_id__in=[fault.about_id for fault in fresh]).order_by("pk")
     # The one before is in the key: two runs that find the same fault spell the same key, the next fault spells another.
     last = dict(before.values_list("about_id", "pk"))

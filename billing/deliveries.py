@@ -124,7 +124,7 @@ def subject(alert: Alert) -> str:
 def text(alert: Alert) -> str:
     """The mail: what happened, its particulars a line each, where to change what is sent."""
     lines = [f"{_line(alert.title)}.", ""]
-    for name, value in alert.data.items():
+    for name, value in sorted(alert.data.items()):  # PostgreSQL keeps an object's names in an order of its own
         if isinstance(value, list):
             lines += [f"{_label(name)}:", *(f"  {_line(item)}" for item in value)]
         else:
@@ -135,7 +135,7 @@ def text(alert: Alert) -> str:
 
 
 def _label(name: str) -> str:
-    return name.replace("_usd", " (USD)").replace("_", " ").capitalize()
+    return name.replace("_", " ").capitalize().replace(" usd", ", USD")
 
 
 def _line(value: object) -> str:

@@ -77,8 +77,8 @@ def _providers(now: datetime) -> int:
     ]
     raised = alerts.raise_all(notices=[_back(provider, alert, now) for alert, provider in back], now=now)
     alerts.end(alerts=[alert for alert, _ in back], now=now)
-    fresh = [row for row in providers.values() if row.health_status == HealthStatus.DOWN and row.pk not in down]
-    return raised + alerts.begin(event=Event.PROVIDER_DOWN, faults=[_down(row) for row in fresh], now=now)
+    fresh = [_down(row) for pk, row in providers.items() if row.health_status == HealthStatus.DOWN and pk not in down]
+    return raised + alerts.begin(event=Event.PROVIDER_DOWN, faults=fresh, now=now)
 
 
 def _down(provider: LLMProvider) -> Fault:
@@ -113,7 +113,8 @@ def _refused_keys(now: datetime) -> int:
     refused = {row.pk: row for row in rows.defer("sealed").select_related("provider", "tenant")}
     known = alerts.lasting(Event.BYOK_INVALID)
     alerts.end(alerts=[alert for pk, alert in known.items() if pk not in refused], now=now)
-    return alerts.begin(event=Event.BYOK_INVALID, faults=[_refused(row) for row in refused.values()], now=now)
+    fresh = [_refused(row) for row in refused.values() if row.pk not in known]
+    return alerts.begin(event=Event.BYOK_INVALID, faults=fresh, now=now)
 
 
 def _refused(credential: ProviderCredential) -> Fault:

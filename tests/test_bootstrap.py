@@ -127,7 +127,7 @@ def test_a_staff_user_that_was_switched_off_stays_off():
 
 
 def test_schedules_that_staff_changed_stay_as_they_are():
-    assert len(ensure_schedules()) == 4
+    assert len(ensure_schedules()) == len(JOBS)
     assert ensure_schedules() == []
     hourly = PeriodicTask.objects.get(task="billing.tasks.roll_up_daily")
     assert (hourly.interval.every, hourly.interval.period) == (1, "hours")

@@ -169,8 +169,11 @@ class Endpoint:
 
 
 def endpoint(url: str) -> Endpoint:
-    """Raises NetworkError or ValueError if it is none."""
-    parsed = httpx.URL(url)
+    """Raises ValueError if it is none."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ValueError("not a URL") from error
     return Endpoint(parsed, parsed.raw_host.decode("ascii"), parsed.port or (80 if parsed.scheme == "http" else 443))
 
 
