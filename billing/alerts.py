@@ -23,7 +23,7 @@ from tenants.models import ApiKey, Tenant
 # A window is looked at for so long after its end: what was spent in its last minute is told too.
 LINGER = timedelta(minutes=10)
 MOST_DIFFERENCES = 20
-_SLICE = 500  # alerts a transaction
+_SLICE = 100  # alerts a transaction: on SQLite the ledger waits for it
 _ADJECTIVES = {windows.DAY: "daily", windows.MONTH: "monthly"}
 
 

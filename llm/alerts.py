@@ -27,7 +27,7 @@ _UP = {HealthStatus.HEALTHY, HealthStatus.DEGRADED}
 def find(*, now: datetime) -> int:
     """Raise an alert for everything that has happened and was not told yet. How many were raised.
 
-    About ten queries, however many tenants there are, and a few more for each 500 new alerts.
+    Ten queries, however many tenants there are, and a few more for each hundred new alerts.
     """
     crossed = alerts.crossed(limited=[*alerts.budgets(), *_configs()], now=now)
     return alerts.raise_all(notices=crossed, now=now) + _providers(now) + _refused_keys(now)
