@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 import structlog
 
-# Platform keys (tg_live_...), webhook secrets (whsec_...), provider keys (sk-...), bearer tokens, AWS ids and Google keys. Kept to shapes that are
-# never ordinary text, so that a message about "sk-" or "Bearer" stays readable.
+# Platform keys (tg_live_...), webhook secrets (whsec_...), provider keys (sk-...), bearer tokens, AWS ids and Google
+# keys. Kept to shapes that are never ordinary text, so that a message about "sk-" or "Bearer" stays readable.
 _SECRETS = re.compile(
     r"""tg_(?:live|test)_[A-Za-z0-9]{4,}
       | \bwhsec_[A-Za-z0-9+/]{8,}=*
