@@ -83,7 +83,9 @@ def rotate_secret(*, subscription: AlertSubscription, actor: audit.Actor, now: d
 def switch_off(*, subscription: AlertSubscription, job: str, reason: str, now: datetime) -> None:
     """What a job does to one whose receiver is gone for good."""
     with transaction.atomic():
-        row = AlertSubscription.objects.select_for_update().get(pk=subscription.pk)
+        row = AlertSubscription.objects.select_for_update().filter(pk=subscription.pk).first()
+        if row is None:  # somebody deleted it while it was being sent to
+            return
         before = audit.state(row)
         row.is_active = False
         row.save(update_fields=["is_active", "updated_at"])

@@ -172,27 +172,28 @@ def _mail(subscription: AlertSubscription, alert: Alert) -> mail.EmailMessage:
 
 
 def _send_mails(messages: Sequence[mail.EmailMessage]) -> list[Outcome]:
-    """Over one connection. A mail server that is out of reach is not asked again for each."""
+    """Over one connection. A mail server that is out of reach is not waited for once more for each."""
     connection = mail.get_connection()
+    outcomes: list[Outcome] = []
     try:
         connection.open()
-    except (OSError, smtplib.SMTPException):
-        return [Outcome(error=OUT_OF_REACH)] * len(messages)
-    try:
-        return [_send_mail(message, connection) for message in messages]
+        for message in messages:
+            message.connection = connection
+            outcomes.append(_send_mail(message))
+    except OSError:
+        unsent = len(messages) - len(outcomes)
+        outcomes += [Outcome(error="The mail server could not be reached, or refused us. Is EMAIL_URL right?")] * unsent
     finally:
         connection.close()
+    return outcomes
 
 
-OUT_OF_REACH = "The mail server could not be reached, or refused us. Is EMAIL_URL right?"
-
-
-def _send_mail(message: mail.EmailMessage, connection: Any) -> Outcome:
-    message.connection = connection
+def _send_mail(message: mail.EmailMessage) -> Outcome:
+    """Raises OSError, as all that smtplib raises is, if the server is not there (any more)."""
     try:
         message.send()
     except smtplib.SMTPRecipientsRefused:
         return Outcome(error="The mail server does not take mail for this address.")
-    except (OSError, smtplib.SMTPException, ValueError):
+    except (smtplib.SMTPResponseException, ValueError):
         return Outcome(error="The mail server did not take the mail.")
     return Outcome()

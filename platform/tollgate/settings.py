@@ -14,7 +14,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from tollgate import secrets
-from tollgate.environment import Environment, Pool, database, sqlite_url
+from tollgate.environment import Environment, Pool, database, mail_server, sqlite_url
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -319,14 +319,7 @@ DJANGO_CELERY_BEAT_TZ_AWARE = True
 
 # Elsewhere than in production it is printed, not sent. Never silently dropped: a server that is not there is an error
 # that the delivery log shows.
-_mail = environ.Env.email_url_config(env.text("EMAIL_URL", "smtp://localhost:25" if PRODUCTION else "consolemail://"))
-EMAIL_BACKEND = _mail["EMAIL_BACKEND"]
-EMAIL_HOST = _mail["EMAIL_HOST"] or "localhost"
-EMAIL_HOST_USER = _mail["EMAIL_HOST_USER"] or ""
-EMAIL_HOST_PASSWORD = _mail["EMAIL_HOST_PASSWORD"] or ""
-EMAIL_USE_TLS = _mail.get("EMAIL_USE_TLS", False)
-EMAIL_USE_SSL = _mail.get("EMAIL_USE_SSL", False)
-EMAIL_PORT = _mail["EMAIL_PORT"] or (465 if EMAIL_USE_SSL else 587 if EMAIL_USE_TLS else 25)
+globals().update(mail_server(env.text("EMAIL_URL", "smtp://localhost:25" if PRODUCTION else "consolemail://")))
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "Tollgate <tollgate@localhost>")
 

@@ -22,6 +22,7 @@ from tenants.models import AuditEvent, Tenant
 from tests import cast
 from tests.billing.made import spend
 from tests.fakes import FakeReceiver
+from tests.fakes.mailbox import FakeMailServer
 from tests.fakes.receiver import DRIP, HANG
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -273,6 +274,30 @@ def test_a_mail_server_that_is_not_there_is_said_and_tried_again(settings: Any) 
         "pending", 1, None, "The mail server could not be reached, or refused us. Is EMAIL_URL right?",
         NOW + timedelta(seconds=30),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ("refused", "The mail server does not take mail for this address."),
+        ("hangup", "The mail server could not be reached, or refused us. Is EMAIL_URL right?"),
+    ],
+)
+def test_one_mail_that_the_server_does_not_like_loses_no_other(settings: Any, odd: str, said: str) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    with FakeMailServer() as server:
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", server.port
+        for name in ("one", odd, "two"):
+            subscribe(f"{name}@acme.org", kind="email")
+        alert = happen()
+        assert alerts.deliver(now=NOW) == 3
+        row = AlertDelivery.objects.get(subscription__target__startswith=odd)
+        assert (row.status, row.attempts, row.last_error) == ("pending", 1, said)
+        AlertSubscription.objects.filter(pk=row.subscription_id).delete()
+        alerts.deliver(now=NOW + timedelta(seconds=30))  # what came after a hang-up was not lost
+    arrived = sorted(text.partition("To: ")[2].partition("\r\n")[0] for text in server.mails)
+    assert arrived == ["one@acme.org", "two@acme.org"]
+    assert all(f"<{alert.pk}." in text for text in server.mails)
 
 
 def check(provider: LLMProvider, status: HealthStatus, error: str = "") -> None:
