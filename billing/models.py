@@ -11,6 +11,7 @@ from typing import Any
 from django.db import models
 from django.db.models import Q
 
+from billing import alert_models  # noqa: F401  # the rows of alerts are this app's too
 from tenants.fields import UsdField
 from tenants.ids import uuid7
 from tenants.models import Tenant
@@ -38,6 +39,8 @@ class BudgetWindow(models.Model):
             models.UniqueConstraint(fields=["scope_id", "scope_kind", "period", "starts_on"], name="one_window"),
             models.CheckConstraint(name="window_held_not_negative", condition=Q(held__gte=0)),
         ]
+        # Each minute's look at the open windows, for alerts.
+        indexes = [models.Index(fields=["starts_on"], name="windows_of_day")]
 
     def __str__(self) -> str:
         return self.id

@@ -4,7 +4,7 @@ import structlog
 from celery import shared_task
 from django.utils import timezone
 
-from billing import ledger, reconcile, rollup
+from billing import alerts, ledger, reconcile, rollup
 
 log = structlog.get_logger(__name__)
 
@@ -23,8 +23,11 @@ def sweep_stale_holds() -> int:
 
 @shared_task  # type: ignore[untyped-decorator]  # celery has no types
 def reconcile_ledger() -> list[str]:
-    """Prove that the money adds up; what does not is logged as an error and returned."""
-    differences = [str(difference) for difference in reconcile.check(now=timezone.now())]
+    """Prove that the money adds up; what does not is logged as an error, raised as an alert and returned."""
+    now = timezone.now()
+    differences = reconcile.check(now=now)
+    if differences:
+        alerts.reconcile_failed(differences=differences, now=now)
     for difference in differences:
-        log.error("ledger_difference", difference=difference)
-    return differences
+        log.error("ledger_difference", difference=str(difference))
+    return [str(difference) for difference in differences]

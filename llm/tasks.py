@@ -3,6 +3,7 @@
 from celery import shared_task
 from django.utils import timezone
 
+from llm import alerts
 from llm.catalog import probes
 from llm.models import LLMProvider
 
@@ -22,3 +23,10 @@ def check_provider(*, provider_id: str) -> None:
     provider = LLMProvider.objects.filter(pk=provider_id).first()
     if provider is not None:
         probes.probe(provider=provider, now=timezone.now())
+
+
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def send_alerts() -> dict[str, int]:
+    """Find what is worth an alert and send what is due: how many were raised, and attempts made."""
+    now = timezone.now()
+    return {"raised": alerts.find(now=now), "attempts": alerts.deliver(now=now)}

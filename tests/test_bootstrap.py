@@ -53,7 +53,7 @@ def test_the_first_call_makes_everything_and_says_how_to_get_in(data_dir):
     assert (tenant.tier, tenant.sandbox_enabled, tenant.is_active) == ("professional", True, True)
     assert LLMProvider.objects.count() >= 25
     assert LLMModel.objects.filter(kind="chat").count() >= 150
-    assert PeriodicTask.objects.filter(task__in=[job.task for job in JOBS]).count() == 4
+    assert PeriodicTask.objects.filter(task__in=[job.task for job in JOBS]).count() == len(JOBS)
     kept = data_dir / "bootstrap.json"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
 
@@ -127,7 +127,7 @@ def test_a_staff_user_that_was_switched_off_stays_off():
 
 
 def test_schedules_that_staff_changed_stay_as_they_are():
-    assert len(ensure_schedules()) == 4
+    assert len(ensure_schedules()) == len(JOBS)
     assert ensure_schedules() == []
     hourly = PeriodicTask.objects.get(task="billing.tasks.roll_up_daily")
     assert (hourly.interval.every, hourly.interval.period) == (1, "hours")

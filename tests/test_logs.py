@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
         "gsk_abcdefghijkl",
         "AIzaSyA1234567890abcdefghijklmnop",
         "AKIAIOSFODNN7ABCDEFG",
+        "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD/Zk2a1iJXmw=",
     ],
 )
 def test_a_key_never_shows(secret: str) -> None:

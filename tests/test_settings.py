@@ -14,7 +14,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from tollgate import secrets
-from tollgate.environment import Environment, Pool, database
+from tollgate.environment import Environment, Pool, database, mail_server
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_POOL = Pool(smallest=0, largest=0, wait_s=1)
@@ -247,3 +247,27 @@ def test_sqlite_waits_its_turn_and_survives_a_power_cut(tmp_path: Path) -> None:
     assert config["OPTIONS"]["timeout"] == 5
     assert "journal_mode=WAL" in config["OPTIONS"]["init_command"]
     assert "synchronous=FULL" in config["OPTIONS"]["init_command"]
+
+
+@pytest.mark.parametrize(
+    ("url", "backend", "where"),
+    [
+        ("consolemail://", "console", ("localhost", 25, "", "", False, False)),
+        ("smtp://localhost:25", "smtp", ("localhost", 25, "", "", False, False)),
+        ("smtp+tls://me:p%40ss@mail.acme.org", "smtp", ("mail.acme.org", 587, "me", "p@ss", True, False)),
+        ("smtp+ssl://me:p@mail.acme.org", "smtp", ("mail.acme.org", 465, "me", "p", False, True)),
+        ("smtp+tls://me:p@mail.acme.org:2525", "smtp", ("mail.acme.org", 2525, "me", "p", True, False)),
+    ],
+)
+def test_a_mail_server_s_url_becomes_its_settings(url: str, backend: str, where: tuple[object, ...]) -> None:
+    found = mail_server(url)
+    names = ("HOST", "PORT", "HOST_USER", "HOST_PASSWORD", "USE_TLS", "USE_SSL")
+    assert found["EMAIL_BACKEND"] == f"django.core.mail.backends.{backend}.EmailBackend"
+    assert tuple(found[f"EMAIL_{name}"] for name in names) == where
+
+
+@pytest.mark.parametrize("url", ["pigeon://me:hunter2@x", "smtp://me:hunter2@mail:port", "hunter2"])
+def test_a_mail_url_that_is_none_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"^EMAIL_URL must be") as caught:
+        mail_server(url)
+    assert "hunter2" not in str(caught.value)

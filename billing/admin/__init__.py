@@ -1,5 +1,5 @@
-"""Money in the admin: the request log, windows, holds, roll-ups and adjustments; read-only, the ledger writes them."""
+"""Money in the admin: the request log, windows, holds, roll-ups, adjustments and alerts; read-only, jobs write them."""
 
-from billing.admin import ledger, usage
+from billing.admin import alerts, ledger, usage
 
-__all__ = ["ledger", "usage"]
+__all__ = ["alerts", "ledger", "usage"]

@@ -1,9 +1,14 @@
-"""The usage API; each URL answers with and without a trailing slash."""
+"""Usage, alerts and subscriptions to them; each URL answers with and without a trailing slash."""
 
 from django.urls import URLPattern, URLResolver
 
-from billing.api import views
+from billing.api import alerts, views
 from tenants.api.routes import route
+
+_ALL = {"get": "list", "post": "create"}
+_ONE = {"get": "retrieve", "patch": "partial_update", "delete": "destroy"}
+_ROTATE = {"post": "rotate_secret"}
+_SUBSCRIPTION = "alerts/subscriptions/<str:subscription>"
 
 urlpatterns: list[URLPattern | URLResolver] = [
     *route("me", views.WhoAmI),
@@ -12,4 +17,17 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *route("admin/usage", views.AdminUsageList),
     *route("admin/usage/summary", views.AdminUsageSummary),
     *route("admin/usage/top-models", views.AdminTopModels),
+    *route("alerts", alerts.AlertList),
+    *route("alerts/subscriptions", alerts.SubscriptionViewSet, _ALL),
+    *route(_SUBSCRIPTION, alerts.SubscriptionViewSet, _ONE),
+    *route(f"{_SUBSCRIPTION}/rotate-secret", alerts.SubscriptionViewSet, _ROTATE),
+    *route("admin/alerts", alerts.AdminAlertList),
+    *route("admin/alerts/subscriptions", alerts.AdminSubscriptionViewSet, _ALL),
+    *route(f"admin/{_SUBSCRIPTION}", alerts.AdminSubscriptionViewSet, _ONE),
+    *route(
+        f"admin/{_SUBSCRIPTION}/rotate-secret",
+        alerts.AdminSubscriptionViewSet,
+        _ROTATE,
+        staff_permission="billing.change_alertsubscription",
+    ),
 ]

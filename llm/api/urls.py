@@ -5,7 +5,7 @@ Model references hold slashes (`provider/model_id`), so what follows one in a UR
 
 from django.urls import URLPattern, URLResolver
 
-from llm.api import admin_views, views
+from llm.api import admin_views, alerts, views
 from llm.api.completions import ExplainView, completion_routes
 from llm.api.requests import RequestDetail
 from tenants.api.routes import route
@@ -54,5 +54,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
         "admin/llm/power-levels/<str:level>",
         admin_views.PowerLevelViewSet,
         {"get": "retrieve", "put": "update", "patch": "partial_update"},
+    ),
+    *route("alerts/subscriptions/<str:subscription>/test", alerts.SubscriptionTest, {"post": "test"}),
+    *route(
+        "admin/alerts/subscriptions/<str:subscription>/test",
+        alerts.AdminSubscriptionTest,
+        {"post": "test"},
+        staff_permission="billing.change_alertsubscription",
     ),
 ]

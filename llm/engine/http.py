@@ -1,4 +1,4 @@
-"""The one place that speaks HTTP to the outside: aiohttp for completions, httpx for probes and key validation.
+"""The one place that speaks HTTP to the outside: aiohttp for completions, httpx for probes, keys and webhooks.
 
 Completions go through an aiohttp session of their own: measured per request, stock httpx costs 1,905 us (its pool is
 scanned on every request), httpx over aiohttp's connections 216, aiohttp itself 124 (docs/decisions/0002). Timeouts are
@@ -26,6 +26,7 @@ MAX_ERROR_BYTES = 64 * 1024
 KEEPALIVE_S = 15  # shorter than any vendor's, so that a kept connection is seldom one the vendor has just closed
 
 NetworkError = (httpx.HTTPError, httpx.InvalidURL)
+NotConnected = (httpx.ConnectError, httpx.ConnectTimeout)
 
 
 class NeverSent(UpstreamFailed):
@@ -156,3 +157,40 @@ def sync_client() -> Iterator[httpx.Client]:
         headers={"Accept-Encoding": "identity"},
     ) as client:
         yield client
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A webhook's URL, taken apart: the host as DNS and certificates spell it, and the port."""
+
+    url: httpx.URL
+    host: str
+    port: int
+
+
+def endpoint(url: str) -> Endpoint:
+    """Raises ValueError if it is none."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ValueError("not a URL") from error
+    return Endpoint(parsed, parsed.raw_host.decode("ascii"), parsed.port or (80 if parsed.scheme == "http" else 443))
+
+
+async def post(to: Endpoint, *, address: str, headers: Mapping[str, str], body: bytes) -> int:
+    """The status that an endpoint answers with. Raises NetworkError. Its body is not read.
+
+    Connects to `address`, which DNS is not asked for again, in the name of the endpoint's host: `Host`, SNI and the
+    certificate are the host's.
+    """
+    async with httpx.AsyncClient(
+        verify=ssl_context(),
+        trust_env=False,
+        follow_redirects=False,
+        timeout=httpx.Timeout(10.0, connect=settings.UPSTREAM_CONNECT_TIMEOUT_S),
+    ) as client:
+        named = {"accept-encoding": "identity", **headers, "host": to.url.netloc.decode("ascii")}
+        there = to.url.copy_with(host=address)
+        extensions = {"sni_hostname": to.host}
+        async with client.stream("POST", there, headers=named, content=body, extensions=extensions) as response:
+            return response.status_code

@@ -149,6 +149,26 @@ def database(url: str, *, pool: Pool) -> dict[str, Any]:
     return config
 
 
+def mail_server(url: str) -> dict[str, Any]:
+    """Django's mail settings for `url`. Raises ImproperlyConfigured, without the URL: it may hold a password."""
+    try:
+        found: dict[str, Any] = environ.Env.email_url_config(url)
+    except (ImproperlyConfigured, ValueError) as error:
+        raise ImproperlyConfigured(
+            "EMAIL_URL must be smtp://, smtp+tls:// or smtp+ssl:// with user:password@host:port, or consolemail://."
+        ) from error
+    tls, ssl = found.get("EMAIL_USE_TLS", False), found.get("EMAIL_USE_SSL", False)
+    return {
+        "EMAIL_BACKEND": found["EMAIL_BACKEND"],
+        "EMAIL_HOST": found["EMAIL_HOST"] or "localhost",
+        "EMAIL_PORT": found["EMAIL_PORT"] or (465 if ssl else 587 if tls else 25),
+        "EMAIL_HOST_USER": found["EMAIL_HOST_USER"] or "",
+        "EMAIL_HOST_PASSWORD": found["EMAIL_HOST_PASSWORD"] or "",
+        "EMAIL_USE_TLS": tls,
+        "EMAIL_USE_SSL": ssl,
+    }
+
+
 def sqlite_url(path: Path) -> str:
     """The URL of a SQLite file."""
     return f"sqlite:///{path}"

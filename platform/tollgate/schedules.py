@@ -50,6 +50,15 @@ JOBS = (
         86_400,
         "Proves that usage, budget windows and roll-ups agree to the last digit.",
     ),
+    Job(
+        "llm.tasks.send_alerts",
+        "Send alerts",
+        1,
+        IntervalSchedule.MINUTES,
+        60,
+        "Tells subscribers of budgets that passed a threshold, providers down or back, refused keys and failed "
+        "reconciliation, and tries again what did not arrive.",
+    ),
 )
 
 

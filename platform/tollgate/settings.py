@@ -14,7 +14,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from tollgate import secrets
-from tollgate.environment import Environment, Pool, database, sqlite_url
+from tollgate.environment import Environment, Pool, database, mail_server, sqlite_url
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -235,6 +235,10 @@ SPECTACULAR_SETTINGS = {
         "HealthStatusEnum": "llm.choices.HealthStatus",
         "PriceStatusEnum": "llm.choices.PriceStatus",
         "UsageStatusEnum": "billing.models.UsageRecord.Status",
+        "KindEnum": "llm.choices.Kind",
+        "AlertEventEnum": "billing.alert_models.Event",
+        "DeliveryStatusEnum": "billing.alert_models.AlertDelivery.Status",
+        "SubscriptionKindEnum": "billing.alert_models.AlertSubscription.Kind",
     },
     # From the wheel, so that the documentation works offline.
     "SWAGGER_UI_DIST": "SIDECAR",
@@ -310,6 +314,14 @@ CELERY_TASK_TIME_LIMIT = 660
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 DJANGO_CELERY_BEAT_TZ_AWARE = True
+
+# --- Mail, for alerts -------------------------------------------------------------------------------------------------
+
+# Elsewhere than in production it is printed, not sent. Never silently dropped: a server that is not there is an error
+# that the delivery log shows.
+globals().update(mail_server(env.text("EMAIL_URL", "smtp://localhost:25" if PRODUCTION else "consolemail://")))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "Tollgate <tollgate@localhost>")
 
 # --- Logs -------------------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from billing.alert_models import Alert, AlertDelivery, AlertSubscription
 from billing.models import Adjustment, BudgetWindow, DailyUsage, Hold, UsageRecord
 from llm.models import LLMModel, RouteRefusal
 from tenants.ids import uuid7
@@ -85,3 +86,20 @@ def adjustment(tenant: Tenant) -> Adjustment:
         tenant=tenant, kind="staff", budget_usd=Decimal("-1.5"), reason=HOSTILE, author="grace", billing_day=NOW.date(),
         created_at=NOW,
     )  # fmt: skip
+
+
+def alert(tenant: Tenant) -> Alert:
+    """Told to two, of whom one has not been reached."""
+    row = Alert.objects.create(
+        key=f"test:{uuid7()}", event="budget.threshold", tenant=tenant, title=HOSTILE, data={HOSTILE: HOSTILE},
+        percent=80, created_at=NOW,
+    )  # fmt: skip
+    for status in ("delivered", "pending"):
+        hook = AlertSubscription.objects.create(
+            tenant=tenant, kind="webhook", target=f"https://hooks.example.com/{HOSTILE}", events=["budget.threshold"],
+            created_by=HOSTILE,
+        )  # fmt: skip
+        AlertDelivery.objects.create(
+            alert=row, subscription=hook, status=status, last_error=HOSTILE, created_at=NOW, next_try_at=NOW
+        )
+    return row

@@ -31,6 +31,8 @@ LISTS = {
     "billing_hold": 5,
     "billing_dailyusage": 5,
     "billing_adjustment": 5,
+    "billing_alert": 6,
+    "billing_alertsubscription": 6,
 }
 
 
@@ -47,6 +49,7 @@ def full(gpt: LLMModel, acme: Tenant, globex: Tenant) -> None:
         rows.hold(tenant)
         rows.daily(tenant)
         rows.adjustment(tenant)
+        rows.alert(tenant)
         rows.window("tenant", tenant.pk, "day", rows.NOW.date(), "1.25", "0.5")
         rows.window("key", key.pk, "month", rows.NOW.date().replace(day=1), "2")
     for number in range(6):
@@ -67,9 +70,15 @@ def test_a_list_opens_in_few_queries(
     assert rows.HOSTILE not in answer.content.decode()
 
 
-@pytest.mark.parametrize("name", ["billing_usagerecord", "llm_routerefusal", "tenants_auditevent", "billing_hold"])
+@pytest.mark.parametrize(
+    "name", ["billing_usagerecord", "llm_routerefusal", "tenants_auditevent", "billing_hold", "billing_alert"]
+)
 def test_a_log_is_never_counted(browser: Client, full: None, name: str) -> None:
-    table = {"billing_usagerecord": "llm_usage_logs", "llm_routerefusal": "llm_route_refusals"}.get(name, name)
+    table = {
+        "billing_usagerecord": "llm_usage_logs",
+        "llm_routerefusal": "llm_route_refusals",
+        "billing_alert": "billing_alerts",
+    }.get(name, name)
     with CaptureQueriesContext(
         connection,
     ) as asked:

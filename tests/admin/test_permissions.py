@@ -24,6 +24,7 @@ LEDGER: dict[str, Any] = {
     "billing_hold": rows.hold,
     "billing_dailyusage": rows.daily,
     "billing_adjustment": rows.adjustment,
+    "billing_alert": rows.alert,
     "llm_routerefusal": rows.refusal,
     "tenants_auditevent": audit_event,
 }

@@ -6,6 +6,7 @@ from .behaviour import Behaviour
 from .bill import Entry, Totals
 from .exchange import Captured
 from .process import ProviderProcess
+from .receiver import FakeReceiver, Received
 from .server import FakeProvider
 
-__all__ = ["Behaviour", "Captured", "Entry", "FakeProvider", "ProviderProcess", "Totals"]
+__all__ = ["Behaviour", "Captured", "Entry", "FakeProvider", "FakeReceiver", "ProviderProcess", "Received", "Totals"]

@@ -17,6 +17,8 @@ from django.apps import apps
 from django.db import connection, transaction
 from django.test import Client
 
+from billing.alert_models import AlertSubscription
+from billing.api import alert_serializers as alerts
 from billing.api import serializers as usage
 from llm.api import filters, routing_serializers, serializers
 from llm.wire import chat_schema
@@ -31,6 +33,7 @@ CONFIGS = tuple(routing_serializers.ConfigSerializer().fields)
 PROVIDERS = tuple(serializers.ProviderSerializer().fields)
 MODELS = tuple(serializers.ModelSerializer().fields)
 CONFIG = {"name": "c", "primary_model": "openai/gpt-4o"}
+HOOK = {"kind": "webhook", "target": "https://hooks.example.com/in"}
 PROVIDER = {"slug": "new", "base_url": "http://127.0.0.1:9/v1"}
 MODEL = {"provider": "openai", "model_id": "new"}
 RULE = {"model": "openai/gpt-4o", "power_level": "balanced"}
@@ -43,6 +46,13 @@ WRITES: dict[str, tuple[str, str, str, dict[str, Any], tuple[str, ...]]] = {
     "make a config": ("POST", "llm/configs", TENANT, CONFIG, CONFIGS),
     "change a config": ("PATCH", "llm/configs/{config}", TENANT, {}, CONFIGS),
     "explain": ("POST", "llm/routing/explain", TENANT, {"model": "openai/gpt-4o"}, EXPLAIN),
+    "subscribe": ("POST", "alerts/subscriptions", TENANT, HOOK, tuple(alerts.SubscriptionSerializer().fields)),
+    "change a subscription": ("PATCH", "alerts/subscriptions/{subscription}", TENANT, {},
+                              tuple(alerts.SubscriptionSerializer().fields)),
+    "subscribe for a tenant": ("POST", "admin/alerts/subscriptions", STAFF, HOOK,
+                               tuple(alerts.AdminSubscriptionSerializer().fields)),
+    "change a tenant's subscription": ("PATCH", "admin/alerts/subscriptions/{subscription}", STAFF, {},
+                                       tuple(alerts.AdminSubscriptionSerializer().fields)),
     "make a tenant": ("POST", "admin/tenants", STAFF, {"slug": "new"}, tuple(tenants.TenantSerializer().fields)),
     "change a tenant": ("PATCH", "admin/tenants/acme", STAFF, {}, tuple(tenants.TenantSerializer().fields)),
     "suspend": ("POST", "admin/tenants/acme/suspend", STAFF, {}, ("reason", "unknown")),
@@ -71,6 +81,10 @@ LISTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "llm/usage": (TENANT, (*usage.UsageQuery().fields, "cursor", "page_size")),
     "llm/usage/summary": (TENANT, (*usage.SummaryQuery().fields, *_PAGES)),
     "llm/configs": (TENANT, ("name", "is_tenant_default", *_PAGES)),
+    "alerts": (TENANT, (*alerts.AlertQuery().fields, "cursor", "page_size")),
+    "alerts/subscriptions": (TENANT, ("kind", "is_active", *_PAGES)),
+    "admin/alerts": (STAFF, (*alerts.AdminAlertQuery().fields, "cursor", "page_size")),
+    "admin/alerts/subscriptions": (STAFF, ("kind", "is_active", "tenant", *_PAGES)),
     "llm/providers": (TENANT, (*filters.ProviderFilter.base_filters, *_PAGES)),
     "llm/models": (TENANT, (*filters.ModelFilter.base_filters, *_PAGES)),
     "admin/usage": (STAFF, (*usage.AdminUsageQuery().fields, "cursor", "page_size")),
@@ -90,6 +104,12 @@ LISTS: dict[str, tuple[str, tuple[str, ...]]] = {
 DETAILS: dict[str, tuple[str, tuple[str, ...]]] = {
     "llm/requests/{}": (TENANT, ("GET",)),
     "llm/configs/{}": (TENANT, ("GET", "PATCH", "DELETE")),
+    "alerts/subscriptions/{}": (TENANT, ("GET", "PATCH", "DELETE")),
+    "alerts/subscriptions/{}/test": (TENANT, ("POST",)),
+    "alerts/subscriptions/{}/rotate-secret": (TENANT, ("POST",)),
+    "admin/alerts/subscriptions/{}": (STAFF, ("GET", "PATCH", "DELETE")),
+    "admin/alerts/subscriptions/{}/test": (STAFF, ("POST",)),
+    "admin/alerts/subscriptions/{}/rotate-secret": (STAFF, ("POST",)),
     "llm/providers/{}": (TENANT, ("GET",)),
     "llm/models/{}": (TENANT, ("GET",)),
     "llm/models/openai/{}": (TENANT, ("GET",)),
@@ -125,7 +145,10 @@ class Desk:
         cast.make_power_levels()
         model = cast.make_model(cast.make_provider("openai"))
         acme = cast.make_tenant()
-        self.names = {"config": cast.make_config(acme).pk, "rule": cast.make_rule(model).pk}
+        hook = AlertSubscription.objects.create(tenant=acme, events=["budget.threshold"], **HOOK)
+        self.names = {
+            "config": cast.make_config(acme).pk, "rule": cast.make_rule(model).pk, "subscription": hook.pk,
+        }  # fmt: skip
         keys = {TENANT: cast.make_key(acme)[1], STAFF: cast.make_staff()[1]}
         self.clients = {
             who: Client(headers={"Authorization": f"Bearer {key}"}, raise_request_exception=False)

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import Permission, User
 from django.db import models, transaction
 from django.db.models import Q
 from django.test import Client
 from django.utils import timezone
 
+from billing.alert_models import Alert, AlertDelivery, AlertSubscription
 from billing.models import Adjustment, BudgetWindow, DailyUsage, Hold, UsageRecord
 from llm.choices import HealthStatus
 from llm.models import LLMConfig, LLMProvider, ProviderCredential, RouteRefusal
@@ -24,7 +26,8 @@ NO_KEY = {"anonymous", "revoked key", "expired key"}
 STAFF = {"staff without the permission", "staff with only the permission", "superuser"}
 # Strings that the rows cannot do without: what routing, Django and the constraints read.
 _KEPT = {"id", "slug", "timezone", "tier", "digest", "pepper_id", "status", "scope_kind", "period", "actor_kind",
-         "role", "key_source", "power_level", "kind", "prefix", "last_four", "suffix", "fingerprint"}  # fmt: skip
+         "role", "key_source", "power_level", "kind", "prefix", "last_four", "suffix", "fingerprint",
+         "target"}  # fmt: skip
 
 
 @dataclass
@@ -38,6 +41,7 @@ class House:
     usage: UsageRecord
     refusal: RouteRefusal
     credential: ProviderCredential
+    subscription: AlertSubscription
     marks: list[str] = field(default_factory=list)
 
 
@@ -133,9 +137,21 @@ def _house(slug: str, provider: LLMProvider) -> House:
     )
     rows.append(AuditEvent.objects.create(at=today, actor_kind="key", tenant_id=tenant.pk, action="create"))
     rows.append(Membership.objects.get(tenant=tenant))
+    subscription = AlertSubscription.objects.create(
+        tenant=tenant, kind="webhook", target=f"https://canary-{slug}.invalid/", events=["budget.threshold"],
+        pepper_id=next(iter(settings.KEY_PEPPERS)),
+    )  # fmt: skip
+    alert = Alert.objects.create(
+        tenant=tenant, event="budget.threshold", data={"scope": f"canary-{slug}"}, created_at=today
+    )
+    rows += [
+        subscription,
+        alert,
+        AlertDelivery.objects.create(alert=alert, subscription=subscription, created_at=today),
+    ]
     for row in rows:
         _mark(row, slug)
-    house = House(tenant, secret, key, config, usage, refusal, credential)
+    house = House(tenant, secret, key, config, usage, refusal, credential, subscription)
     house.marks = [
         f"canary-{slug}",
         slug,

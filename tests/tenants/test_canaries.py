@@ -30,8 +30,8 @@ from django.urls import NoReverseMatch, reverse
 from llm.catalog import credentials, probes
 from llm.engine import snapshot
 from llm.fields import Secret
-from llm.models import ProviderCredential
-from llm.tasks import check_all_providers
+from llm.models import LLMProvider, ProviderCredential
+from llm.tasks import check_all_providers, send_alerts
 from tenants import keys
 from tenants.models import AuditEvent
 from tests import cast
@@ -151,8 +151,18 @@ def the_journey(gateway: Gateway, fake: FakeProvider, sinks: Sinks, secrets: dic
                     refused = call("POST", "/v1/chat/completions", "tenant", ASK)
                     assert refused.status_code >= 400
                 fake.reset()
+        # The answer that shows a webhook's secret is the only one that may, so it is not heard.
+        hook = {"kind": "webhook", "target": f"{fake.base_url}/hooks", "events": ["provider.down"]}
+        made = client.post(
+            "/api/v1/admin/alerts/subscriptions", json=hook, headers={"Authorization": f"Bearer {secrets['staff']}"}
+        )
+        sinks.secrets["webhook secret"] = made.json()["secret"]
+        call("POST", f"/api/v1/admin/alerts/subscriptions/{made.json()['id']}/test", "staff")
+        LLMProvider.objects.update(health_status="down")
+        assert send_alerts()["attempts"] == 1
         for who in ("tenant", "staff", "nobody"):
-            for url in ("/v1/chat/completions", "/api/v1/llm/usage", "/api/v1/llm/configs", providers,
+            for url in ("/api/v1/admin/alerts/subscriptions", "/api/v1/admin/alerts", "/api/v1/alerts",
+                        "/v1/chat/completions", "/api/v1/llm/usage", "/api/v1/llm/configs", providers,
                         "/api/v1/admin/usage", f"{providers}/fakeai/credentials", "/api/v1/me",
                         "/api/v1/admin/tenants/acme/keys", "/v1/models"):  # fmt: skip
                 call("GET", url, who)

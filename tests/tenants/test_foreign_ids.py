@@ -35,6 +35,8 @@ def everything(*models: type[Model]) -> str:
         ("llm/requests/{globex.refusal.pk}", ""),
         ("llm/requests/{globex.usage.pk}", ""),
         ("llm/configs/{globex.config.pk}", ""),
+        ("alerts/subscriptions/{globex.subscription.pk}", ""),
+        ("alerts/subscriptions", "search=canary-globex"),
     ],
 )
 def test_anothers_id_or_name_answers_word_for_word_like_one_that_does_not_exist(
@@ -55,7 +57,8 @@ def test_anothers_id_or_name_answers_word_for_word_like_one_that_does_not_exist(
     "name", ["tenant", "tenant_id", "tenant__slug", "tenant__id", "user", "key__tenant", "id", "pk"]
 )
 def test_a_filter_that_a_list_does_not_have_changes_nothing(door: Door, name: str) -> None:
-    for path in ("llm/configs", "llm/usage", "llm/usage/summary", "llm/models", "llm/providers"):
+    lists = ("llm/configs", "llm/usage", "llm/usage/summary", "llm/models", "llm/providers", "alerts")
+    for path in (*lists, "alerts/subscriptions"):
         plain = door.ask("GET", f"api/v1/{path}", "tenant A")
         asked = door.ask("GET", f"api/v1/{path}?{name}={door.crowd.globex.tenant.pk}", "tenant A")
         assert (asked.status_code, asked.content) == (200, plain.content)

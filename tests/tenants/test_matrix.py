@@ -46,6 +46,7 @@ def _reads(needs: str) -> Row:
     return Row(needs, {"GET": (200, None)})
 
 
+_HOOK = {"kind": "webhook", "target": "https://hooks.example.com/in"}
 _MODEL = {"provider": "openai", "model_id": "gpt-4o"}
 _RULE = {"model": "openai/gpt-4o", "power_level": "balanced"}
 _LEVEL = {"max_price_per_1m_usd": "5", "max_latency_ms": 1, "allow_fallback": True, "prefer_cached": True}
@@ -75,6 +76,25 @@ TABLE = {
     "admin/tenants/<tenant>/resume": Row("tenants.change_tenant", {"POST": (200, {})}),
     "admin/tenants/<tenant>/keys": Row("tenants.{verb}_apikey", {"GET": (200, None), "POST": (201, {"name": "new"})}),
     "admin/tenants/<tenant>/keys/<key>": Row("tenants.{verb}_apikey", {"GET": (200, None), "DELETE": (204, None)}),
+    "alerts": _reads("configs"),
+    "alerts/subscriptions": Row("configs", {"GET": (200, None), "POST": (201, _HOOK)}),
+    "alerts/subscriptions/<subscription>": Row(
+        "configs", {"GET": (200, None), "PATCH": (200, {"is_active": False}), "DELETE": (204, None)}
+    ),
+    "alerts/subscriptions/<subscription>/rotate-secret": Row("configs", {"POST": (200, None)}),
+    "alerts/subscriptions/<subscription>/test": Row("configs", {"POST": (200, None)}),
+    "admin/alerts": _reads("billing.view_alert"),
+    "admin/alerts/subscriptions": Row(
+        "billing.{verb}_alertsubscription", {"GET": (200, None), "POST": (201, _HOOK | {"tenant": "acme"})}
+    ),
+    "admin/alerts/subscriptions/<subscription>": Row(
+        "billing.{verb}_alertsubscription",
+        {"GET": (200, None), "PATCH": (200, {"is_active": False}), "DELETE": (204, None)},
+    ),
+    "admin/alerts/subscriptions/<subscription>/rotate-secret": Row(
+        "billing.change_alertsubscription", {"POST": (200, None)}
+    ),
+    "admin/alerts/subscriptions/<subscription>/test": Row("billing.change_alertsubscription", {"POST": (200, None)}),
     "admin/usage": _reads("billing.view_usagerecord"),
     "admin/usage/summary": _reads("billing.view_usagerecord"),
     "admin/usage/top-models": _reads("billing.view_usagerecord"),
@@ -132,6 +152,7 @@ def objects(row: str, crowd: Crowd, actor: str, which: str) -> dict[str, str]:
     own = {
         "request_id": mine.usage.pk,
         "config": mine.config.pk,
+        "subscription": mine.subscription.pk,
         "provider": "openai",
         "model": "openai/gpt-4o",
         "tenant": "acme",
@@ -143,6 +164,7 @@ def objects(row: str, crowd: Crowd, actor: str, which: str) -> dict[str, str]:
     others = {
         "request_id": theirs.usage.pk,
         "config": theirs.config.pk,
+        "subscription": theirs.subscription.pk,
         "provider": "off",
         "model": "off/hidden",
         "key": crowd.globex.key.pk,
@@ -216,7 +238,7 @@ def has_others(path: str) -> bool:
     last = re.findall(r"<(\w+)>", path)[-1]
     if path.startswith("admin/"):
         return last in {"key", "credential"}
-    return last in {"request_id", "config", "provider", "model"}
+    return last in {"request_id", "config", "provider", "model", "subscription"}
 
 
 def test_the_matrix_has_several_thousand_cells() -> None:
@@ -274,6 +296,7 @@ def _face(answer: Any) -> tuple[int, bytes, dict[str, str]]:
 
 ADMIN_MODELS = {
     "tenants/tenant", "tenants/apikey", "tenants/auditevent",
+    "billing/alert", "billing/alertsubscription",
     "billing/usagerecord", "billing/budgetwindow", "billing/hold", "billing/dailyusage", "billing/adjustment",
     "llm/llmconfig", "llm/llmmodel", "llm/providercredential", "llm/llmprovider", "llm/routerefusal",
     "llm/llmroutingrule", "llm/powerlevelpolicy",
@@ -288,6 +311,7 @@ ADMIN_EXTRAS = {
     "llm/llmroutingrule/simulate/", "auth/user/<id>/password/",
     "tenants/tenant/<object_id>/issue-key/", "tenants/tenant/<object_id>/suspend/",
     "tenants/tenant/<object_id>/resume/",
+    "billing/alertsubscription/<object_id>/test/", "billing/alertsubscription/<object_id>/rotate-secret/",
 }  # fmt: skip
 # Pages of no model: (what staff without any permission get for GET, for POST).
 ADMIN_PLAIN = {
@@ -322,7 +346,8 @@ def test_nobody_but_staff_gets_past_the_admins_door_and_staff_only_where_they_ma
     norma = Client()
     norma.force_login(cast.make_staff("norma", superuser=False)[0])
     known = {"tenants/tenant": crowd.acme.tenant, "tenants/apikey": crowd.acme.key, "llm/llmconfig": crowd.acme.config,
-             "billing/usagerecord": crowd.acme.usage, "llm/routerefusal": crowd.acme.refusal,
+             "billing/usagerecord": crowd.acme.usage, "billing/alertsubscription": crowd.acme.subscription,
+             "llm/routerefusal": crowd.acme.refusal,
              "llm/providercredential": crowd.acme.credential}  # fmt: skip
     marks = [*crowd.acme.marks, *crowd.globex.marks]
     wrong: list[str] = []

@@ -48,6 +48,13 @@ GROUPS: list[tuple[str, list[tuple[str, str, str, str]]]] = [
     (
         "Operations",
         [
+            ("Alerts", "notifications", "admin:billing_alert_changelist", "billing.view_alert"),
+            (
+                "Alert subscriptions",
+                "campaign",
+                "admin:billing_alertsubscription_changelist",
+                "billing.view_alertsubscription",
+            ),
             (
                 "Schedules",
                 "schedule",
