@@ -10,6 +10,7 @@ from django.conf import settings
 
 from tenants.errors import Unavailable
 
+LAST_MOMENT_S = 1.0  # what is on its way when a process is told to stop is still served
 BEAT_S = 0.02
 BEATS = 3  # late in a row before requests are refused: one alone is a collection of garbage or a new snapshot
 

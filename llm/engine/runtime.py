@@ -14,7 +14,7 @@ from django.db import DatabaseError
 
 from billing.ledger import Ledger
 from llm.engine import refusals, snapshot, tenant_state
-from llm.engine.admission import Admission
+from llm.engine.admission import LAST_MOMENT_S, Admission
 from llm.engine.http import Client
 from llm.engine.idempotency import Idempotency
 from llm.engine.limits import Limits
@@ -40,7 +40,7 @@ class Runtime:
         self.admission = Admission()
         self.idempotency = Idempotency()
         self.state = RoutingState()
-        self.draining = False
+        self._stopping = self._closed = False
         self._client: Client | None = None
         self._journeys: dict[asyncio.Task[Any], Callable[[], None]] = {}
         self._refusals: deque[refusals.Refusal] = deque(maxlen=MAX_REFUSALS_WAITING)
@@ -56,7 +56,7 @@ class Runtime:
 
     async def start(self) -> None:
         """Once per process. The database may be away: then the watch finds the catalog when it is back."""
-        self.draining = False
+        self._stopping = self._closed = False
         self.ledger.start()
         self.admission.start()
         loop = asyncio.get_running_loop()
@@ -64,17 +64,22 @@ class Runtime:
         snapshot.WATCH.start()
 
     def drain(self) -> None:
-        """The process has been told to stop: new requests are refused, and what is still under way at the end of the
-        grace period is cut, with an error event and a settlement. Called on the event loop."""
-        if not self.draining:
-            self.draining = True
-            asyncio.get_running_loop().call_later(settings.GRACE_PERIOD_S, self._cut)
+        """The process has been told to stop: what comes later than a last moment is refused, and what is still under
+        way at the end of the grace period is cut, with an error event and a settlement. Called on the event loop."""
+        if not self._stopping:
+            self._stopping = True
+            loop = asyncio.get_running_loop()
+            loop.call_later(LAST_MOMENT_S, self._close)
+            loop.call_later(settings.GRACE_PERIOD_S, self._cut)
 
     def admit(self) -> None:
         """Raises Unavailable if this process takes no more requests now: it is stopping, or has too much to do."""
-        if self.draining:
+        if self._closed:
             raise Unavailable("This server is shutting down. Send the request again.")
         self.admission.check(self.under_way)
+
+    def _close(self) -> None:
+        self._closed = True
 
     def _cut(self) -> None:
         for stop in list(self._journeys.values()):
@@ -82,7 +87,7 @@ class Runtime:
 
     async def stop(self) -> None:
         """Cut what is left, wait for its settlement, then commit what waits."""
-        self.draining = True
+        self._stopping = self._closed = True
         self.admission.stop()
         self._cut()
         if self._journeys:

@@ -1,11 +1,13 @@
-"""uvicorn's HTTP protocol with an end to how long and how large the head of a request may be: left alone it reads the
-headers of a client that sends them for ever.
+"""uvicorn's HTTP protocol with an end to how long and how large the head of a request may be (left alone it reads the
+headers of a client that sends them for ever), and a stop that loses no request.
 """
 
 import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from llm.engine.admission import LAST_MOMENT_S  # not from runtime: a worker imports this before Django is set up
 
 HEAD_S = 15.0  # from the connection, or a request's first byte, to the end of its headers
 HEAD_BYTES = 64 * 1024
@@ -19,14 +21,20 @@ _BODY = (
 )
 
 
+_CLOSE = (b"connection", b"close")
+
+
 class Protocol(HttpToolsProtocol):
-    """One connection. Closes it when a head takes too long, answers 431 when it is too large."""
+    """One connection. Closes it when a head takes too long, answers 431 when it is too large. When the server stops, a
+    request that is on its way gets a moment to arrive, and every answer says that the connection ends with it.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._in_head = True
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._stopping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -56,7 +64,17 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_bytes = 0
+        if self._stopping:
+            self.headers.append(_CLOSE)  # as if the client had asked for it: uvicorn says so in the answer then
         super().on_headers_complete()
+
+    def shutdown(self) -> None:
+        self._stopping = True
+        if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr] # it is None at first
+            self.loop.call_later(LAST_MOMENT_S, super().shutdown)
+        else:
+            self.headers.append(_CLOSE)
+            super().shutdown()
 
     def _head_is_over(self) -> None:
         if self._head_timer is not None:

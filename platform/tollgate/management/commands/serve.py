@@ -14,6 +14,7 @@ from uvicorn.supervisors import Multiprocess
 from tollgate import health
 from tollgate.protocol import Protocol
 
+WORKER_S = 60  # a worker that is not ready, or has not been heard, for so long is replaced; on a busy machine 5 s are few
 KEEP_ALIVE_S = 75  # longer than the 60 s of common load balancers, so that they close idle connections, not we
 
 
@@ -43,6 +44,7 @@ class Command(BaseCommand):
             forwarded_allow_ips=settings.FORWARDED_ALLOW_IPS,
             backlog=2048,
             timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_worker_healthcheck=WORKER_S,
             # The data path cuts what is left at the end of the grace period, with an error event; this comes after.
             timeout_graceful_shutdown=settings.GRACE_PERIOD_S + 5,
         )
