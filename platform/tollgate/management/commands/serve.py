@@ -14,7 +14,7 @@ from uvicorn.supervisors import Multiprocess
 from tollgate import health
 from tollgate.protocol import Protocol
 
-WORKER_S = 60  # a worker that is not ready, or has not been heard, for so long is replaced; on a busy machine 5 s are few
+WORKER_S = 60  # a worker not ready, or not heard, for so long is replaced; 5 s are few on a busy machine
 KEEP_ALIVE_S = 75  # longer than the 60 s of common load balancers, so that they close idle connections, not we
 
 
