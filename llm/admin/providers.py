@@ -15,12 +15,12 @@ from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_post_parameters
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
-from llm.admin import keys
+from llm.admin import imports, keys
 from llm.catalog import credentials, probes
 from llm.choices import AuthType, Dialect, HealthStatus
 from llm.models import LLMProvider, ProviderCredential, ProviderHealthCheck
 from tenants.admin import dress
-from tenants.admin.base import ModelAdmin, ReadOnlyInline, audited, change_url, display, switched
+from tenants.admin.base import ModelAdmin, ReadOnlyInline, action, audited, change_url, display, switched
 
 HEALTH = {"healthy": "good", "degraded": "warn", "down": "bad", "unknown": "plain"}
 CHECKS_SHOWN = 10
@@ -110,6 +110,7 @@ class LLMProviderAdmin(ModelAdmin):
     search_fields = ["slug", "name", "display_name", "base_url"]
     search_help_text = "Slug, name or address."
     actions = ["probe_selected", "activate", "disable"]
+    actions_detail = ["import_models"]
     inlines = [keys.CredentialInline, HealthInline]
     change_form_outer_before_template = "llm/admin/provider_state.html"
     fieldsets = [
@@ -226,6 +227,16 @@ class LLMProviderAdmin(ModelAdmin):
         provider: LLMProvider = self.one(request, object_id)
         self.probe(request, provider)
         return HttpResponseRedirect(change_url(provider))
+
+    def has_import_models_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        # Not by its name on the action: unfold looks that up in the database, which a first migration does not have.
+        return bool(request.user.has_perm("llm.add_llmmodel"))
+
+    @action(description="Import models", url_path="import-models", icon="playlist_add", permissions=["import_models"])
+    def import_models(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """What the provider's own list of models would make; sent back, it is made."""
+        provider: LLMProvider = self.one(request, object_id)
+        return imports.page(request, provider, opts=self.opts)
 
     def probe(self, request: HttpRequest, provider: LLMProvider) -> None:
         check = probes.probe(provider=provider, now=timezone.now())

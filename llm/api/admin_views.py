@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
 from llm.api import filters, routing_serializers, serializers
-from llm.catalog import credentials, lifecycle, prices, probes, references
+from llm.catalog import credentials, lifecycle, model_import, prices, probes, references
 from llm.choices import HealthStatus, PowerLevel
 from llm.models import (
     LLMModel,
@@ -104,6 +104,27 @@ class AdminProviderViewSet(StaffView, AuditedMixin, viewsets.ModelViewSet[LLMPro
             "checked_at": check.checked_at,
         }
         return Response(routing_serializers.TestResultSerializer(answer).data)
+
+    @extend_schema(request=routing_serializers.ImportSerializer, responses=routing_serializers.ImportReportSerializer)
+    def import_models(self, request: Request, provider: str) -> Response:
+        """Make the models of the provider's own list that are missing. Those that are there stay as they are."""
+        row = references.provider(provider)
+        given = routing_serializers.ImportSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        wish = model_import.Wish(
+            **given.validated_data, may_price=caller_of(request).owner.has_perm("llm.add_priceversion")
+        )
+        report = model_import.import_models(provider=row, wish=wish, actor=actor_of(request), now=timezone.now())
+        answer = {
+            "dry_run": wish.dry_run,
+            "message": model_import.in_words(report, provider=row, wish=wish),
+            "created": [one.model_id for one in report.created],
+            "known": report.known,
+            "skipped": [{"model_id": one.model_id, "why": one.unusable} for one in report.skipped],
+            "priced": [{"model_id": one.model_id, "copied_from": one.price.source} for one in report.priced],
+            "unpriced": [{"model_id": one.model_id, "why": one.price.why_not} for one in report.unpriced],
+        }
+        return Response(routing_serializers.ImportReportSerializer(answer).data)
 
 
 class CredentialViewSet(StaffView, mixins.ListModelMixin, viewsets.GenericViewSet[ProviderCredential]):

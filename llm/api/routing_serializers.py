@@ -11,7 +11,7 @@ from llm.choices import TaskType
 from llm.configs import KeyChange
 from llm.fields import Secret
 from llm.models import LLMConfig, LLMModel, LLMRoutingRule, PowerLevelPolicy, ProviderCredential, ProviderHealthCheck
-from tenants.api.fields import Choice, StrictModelSerializer, StrictSerializer, Text, Whole
+from tenants.api.fields import Choice, Flag, StrictModelSerializer, StrictSerializer, Text, Whole
 from tenants.api.serializers import StringList
 from tenants.errors import NotFound
 from tenants.models import valid_model_list
@@ -241,3 +241,36 @@ class TestResultSerializer(serializers.Serializer[Any]):
     response_time_ms = serializers.IntegerField(allow_null=True)
     status_code = serializers.IntegerField(allow_null=True)
     checked_at = serializers.DateTimeField()
+
+
+class ImportSerializer(StrictSerializer):
+    """What to do with the provider's list of models."""
+
+    dry_run = Flag(required=False, default=False, help_text="Only say what would be made.")
+    activate = Flag(required=False, default=True, help_text="What is made can be called at once.")
+
+
+class NotedModelSerializer(serializers.Serializer[Any]):
+    """A model of the list, and why it was skipped or has no price."""
+
+    model_id = serializers.CharField()
+    why = serializers.CharField()
+
+
+class PricedModelSerializer(serializers.Serializer[Any]):
+    """A model whose price was copied, and from where."""
+
+    model_id = serializers.CharField()
+    copied_from = serializers.CharField(help_text="A model of the catalog, as provider/model_id.")
+
+
+class ImportReportSerializer(serializers.Serializer[Any]):
+    """What became of each model of the list. Prices come from the catalog only, never from the list."""
+
+    dry_run = serializers.BooleanField()
+    message = serializers.CharField(help_text="The same in words, with what to do next.")
+    created = serializers.ListField(child=serializers.CharField())
+    known = serializers.ListField(child=serializers.CharField(), help_text="There already, and left as they are.")
+    skipped = NotedModelSerializer(many=True)
+    priced = PricedModelSerializer(many=True)
+    unpriced = NotedModelSerializer(many=True, help_text="Of those created: refused until a price is set.")

@@ -3,12 +3,11 @@
 import re
 from decimal import Decimal
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 from rest_framework import serializers
 
 from llm.api.fields import ComponentsField, ModelReference, PriceField, ProviderReference
-from llm.catalog import credentials, lifecycle, prices
+from llm.catalog import addresses, credentials, lifecycle, prices
 from llm.choices import Dialect, Kind
 from llm.models import LLMModel, LLMProvider, PriceVersion
 from llm.models.catalog import PER_1K
@@ -106,17 +105,9 @@ class ProviderSerializer(AgreementMixin, StrictModelSerializer):
         return f"{stored} stored" if stored else credentials.environment_display(provider)
 
     def validate_base_url(self, url: str) -> str:
-        """A key in a URL would be logged by everything it passes."""
-        try:
-            parts = urlsplit(url.replace("{", "").replace("}", ""))
-            port_is_fine = parts.port is None or parts.port > 0
-            (parts.hostname or "").encode("idna")
-        except ValueError as error:
-            raise serializers.ValidationError("Not a URL.") from error
-        if not parts.hostname or not port_is_fine:
-            raise serializers.ValidationError("Not a URL: it has no host, or port 0.")
-        if parts.username is not None or parts.query or parts.fragment:
-            raise serializers.ValidationError("No user name, password, query or fragment: keys travel in headers.")
+        objection = addresses.objection(url)
+        if objection:
+            raise serializers.ValidationError(objection)
         return url.rstrip("/")
 
     def validate_api_key_format(self, pattern: str) -> str:

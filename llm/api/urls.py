@@ -35,6 +35,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
         {"post": "test"},
         staff_permission="llm.change_llmprovider",
     ),
+    *route(
+        f"{_PROVIDER}/import-models",
+        admin_views.AdminProviderViewSet,
+        {"post": "import_models"},
+        staff_permission="llm.add_llmmodel",
+    ),
     *route(f"{_PROVIDER}/credentials", admin_views.CredentialViewSet, _LIST),
     *route(f"{_PROVIDER}/credentials/<str:credential>", admin_views.CredentialViewSet, {"delete": "destroy"}),
     *route(_MODELS, admin_views.AdminModelViewSet, _LIST),

@@ -80,13 +80,15 @@ class FeedPrice:
 class FeedModel:
     """What the feed knows of one model.
 
-    `context_window` is in tokens, None where the feed does not say; `prices` may be empty (free).
+    `context_window` is in tokens, None where the feed does not say; `prices` may be empty (free). `is_exact`: the feed
+    has this very id; otherwise one of which this is a dated or otherwise longer name.
     """
 
     provider: str
     model_id: str
     context_window: int | None
     prices: tuple[FeedPrice, ...]
+    is_exact: bool = False
 
 
 def lookup(provider_slug: str, model_id: str, *, on: date | None = None) -> FeedModel | None:
@@ -112,7 +114,7 @@ def lookup(provider_slug: str, model_id: str, *, on: date | None = None) -> Feed
             key = (price.meter, price.above)
             dearest[key] = max(price.usd_per_1m, dearest.get(key, price.usd_per_1m))
     prices = tuple(FeedPrice(meter, usd, above) for (meter, above), usd in sorted(dearest.items()))
-    return FeedModel(provider_slug, model_id, info.context_window, prices)
+    return FeedModel(provider_slug, model_id, info.context_window, prices, is_exact=info.id == feed_model)
 
 
 def _feed_names(provider_slug: str, model_id: str) -> tuple[str | None, str]:

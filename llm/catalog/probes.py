@@ -1,5 +1,7 @@
 """Is a provider up, and does it take our key? Asked with the cheapest true call it has, its list of models.
 
+`ask` and `objection` also serve who wants to read that list (model_list.py).
+
 No key and no host ever gets into what is stored or shown: the words come from here, not from exceptions.
 """
 
@@ -15,20 +17,23 @@ from llm.choices import Dialect, HealthStatus
 from llm.engine import http
 from llm.fields import CannotDecrypt, Secret
 from llm.models import LLMProvider, ProviderCredential, ProviderHealthCheck
-from llm.providers import registry
+from llm.providers import failures, registry
 
 TIMEOUT_S = 10.0
+WHOLE_S = 30.0
 SLOW_MS = 2000
 _REFUSED = (401, 403)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What came back: a status code, or None and why there was none."""
+    """What came back: a status code, or None and why there was none. `body` is what was asked for of a good answer."""
 
     status_code: int | None
     response_time_ms: int | None
     problem: str = ""
+    refused: bool = False
+    body: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +55,7 @@ def probe(*, provider: LLMProvider, now: datetime) -> ProviderHealthCheck:
     healthy: a good answer within two seconds. degraded: slow, a client error, or the first failure. down: the second
     failure in a row (5xx, unreachable). unknown: it cannot be asked, or nobody has a key to ask with.
     """
-    answer, key_name = _ask_with_platform_key(provider)
+    answer, key_name = ask_with_platform_key(provider)
     verdict = _judge(provider, answer, key_name=key_name)
     with transaction.atomic():
         check = ProviderHealthCheck.objects.create(
@@ -73,10 +78,10 @@ def probe(*, provider: LLMProvider, now: datetime) -> ProviderHealthCheck:
 def validate(*, credential: ProviderCredential, now: datetime) -> ProviderCredential:
     """Ask the provider whether it takes this key, and keep the answer in its row. Only validated own keys are used."""
     try:
-        answer = _ask(credential.provider, credential.open())
+        answer = ask(credential.provider, credential.open())
     except CannotDecrypt:
         answer = Answer(status_code=None, response_time_ms=None, problem="The key cannot be read. Enter it again.")
-    error = _objection(answer)
+    error = objection(answer)
     ProviderCredential.objects.filter(pk=credential.pk).update(
         is_validated=not error, validation_error=error, last_validated_at=now
     )
@@ -84,17 +89,20 @@ def validate(*, credential: ProviderCredential, now: datetime) -> ProviderCreden
     return credential
 
 
-def _ask_with_platform_key(provider: LLMProvider) -> tuple[Answer, str]:
-    """The answer, and what the key was called that was sent ("": none was)."""
+def ask_with_platform_key(provider: LLMProvider, *, path: str = "", most: int = 0) -> tuple[Answer, str]:
+    """The answer, as `ask` gives it, and what the key was called that was sent ("": none was)."""
     try:
         secret, key_name = credentials.platform_key(provider)
     except CannotDecrypt:
         problem = "The stored key cannot be read: is its ENCRYPTION_KEY missing? Enter it again."
         return Answer(status_code=None, response_time_ms=None, problem=problem), ""
-    return _ask(provider, secret), key_name
+    return ask(provider, secret, path=path, most=most), key_name
 
 
-def _ask(provider: LLMProvider, secret: Secret | None) -> Answer:
+def ask(provider: LLMProvider, secret: Secret | None, *, path: str = "", most: int = 0) -> Answer:
+    """One GET: of the list of models, or of a path below the base URL. A good answer is read up to `most` bytes; a
+    larger or endless one is a problem. With 0 it is not read at all.
+    """
     if provider.dialect == Dialect.SANDBOX:
         return Answer(status_code=200, response_time_ms=0)
     try:
@@ -106,20 +114,28 @@ def _ask(provider: LLMProvider, secret: Secret | None) -> Answer:
     described = _described(provider)
     started = time.monotonic()
     try:
-        url, headers = adapter.models_url(described), adapter.auth_headers(described, secret)
-        # Streamed, to read the status and not the body: whoever is at that address could send one without end.
+        url = described.base_url.rstrip("/") + path if path else adapter.models_url(described)
+        headers = adapter.auth_headers(described, secret)
+        # Streamed, to read no more than was asked for: whoever is at that address could send a body without end.
         with http.sync_client() as client, client.stream("GET", url, headers=headers, timeout=TIMEOUT_S) as response:
             elapsed = round((time.monotonic() - started) * 1000)
-            return Answer(status_code=response.status_code, response_time_ms=elapsed)
+            code = response.status_code
+            wanted = most if code < 300 else http.MAX_ERROR_BYTES if code == 400 else 0
+            body = http.capped(response, wanted, within_s=WHOLE_S) if wanted else b""
     except http.NetworkError:
         return Answer(status_code=None, response_time_ms=None, problem=UNREACHABLE)
     except ValueError:  # a URL that is none, a key that no header can carry
         return Answer(status_code=None, response_time_ms=None, problem=MALFORMED)
+    if body is None and code < 300:
+        return Answer(status_code=None, response_time_ms=elapsed, problem=TOO_LARGE)
+    refused = code in _REFUSED or failures.refuses_key(code, body or b"")
+    return Answer(status_code=code, response_time_ms=elapsed, refused=refused, body=body or b"")
 
 
 UNSUPPORTED = "Its dialect is not built in yet, so its models are not routed to."
 PLACEHOLDER = "Its base URL still has a placeholder in braces. Put in your own value."
 MALFORMED = "Its base URL or the key is malformed. Enter it again."
+TOO_LARGE = "Its answer is larger or slower than is accepted."
 UNREACHABLE = "It could not be reached in time. Is the base URL right, and is it up?"
 
 
@@ -143,10 +159,10 @@ def _judge(provider: LLMProvider, answer: Answer, *, key_name: str) -> Verdict:
     if code is None or code >= 500:
         status = HealthStatus.DOWN if _failed_before(provider) else HealthStatus.DEGRADED
         return Verdict(status=status, error=answer.problem or f"It answered HTTP {code}: the fault is on its side.")
-    if code in _REFUSED and not key_name:
+    if answer.refused and not key_name:
         error = "It answers, but there is no platform key to ask with. Add one, or set its environment variable."
         return Verdict(status=HealthStatus.UNKNOWN, error=error)
-    error = _objection(answer, key_name=key_name)
+    error = objection(answer, key_name=key_name)
     if error:
         return Verdict(status=HealthStatus.DEGRADED, error=error)
     if (answer.response_time_ms or 0) >= SLOW_MS:
@@ -154,14 +170,14 @@ def _judge(provider: LLMProvider, answer: Answer, *, key_name: str) -> Verdict:
     return Verdict(status=HealthStatus.HEALTHY)
 
 
-def _objection(answer: Answer, *, key_name: str = "this key") -> str:
+def objection(answer: Answer, *, key_name: str = "this key") -> str:
     """What is wrong with an answer, in words; empty for a good one."""
     code = answer.status_code
     if code is None:
         return answer.problem
     if code < 300:
         return ""
-    if code in _REFUSED:
+    if answer.refused:
         return f"It refused {key_name} (HTTP {code}). Is the key right, in force, and allowed to list models?"
     if code == 429:
         return "It is limiting us or the account has no credit left (HTTP 429)."

@@ -6,6 +6,7 @@ the journey's own, so the session has none but for connecting.
 """
 
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -157,6 +158,17 @@ def sync_client() -> Iterator[httpx.Client]:
         headers={"Accept-Encoding": "identity"},
     ) as client:
         yield client
+
+
+def capped(response: httpx.Response, most: int, *, within_s: float) -> bytes | None:
+    """The body as it was sent; None if it is larger than `most` bytes or takes longer. Raises NetworkError."""
+    until = time.monotonic() + within_s
+    body = bytearray()
+    for part in response.iter_raw():
+        body += part
+        if len(body) > most or time.monotonic() > until:
+            return None
+    return bytes(body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,8 @@ class UpstreamModelMissing(UpstreamFailed):
 
 def by_status(status: int, headers: Mapping[str, str], body: bytes, *, byok: bool) -> ProviderError:
     """The error a non-2xx answer is (WIRE.md section 2). Header names are lower case."""
+    if refuses_key(status, body):
+        return _plain(401, byok=byok)
     if status in (400, 413, 422):
         return _rejected(status, parsed(body))
     if status == 429:
@@ -78,6 +80,15 @@ def by_status(status: int, headers: Mapping[str, str], body: bytes, *, byok: boo
     if status == 408 or status >= 500:
         return UpstreamFailed(f"The provider failed with status {status}.", retry_after=retry_after(headers))
     return _plain(status, byok=byok)
+
+
+def refuses_key(status: int, body: bytes) -> bool:
+    """True for a 400 that means 401: LiteLLM without a database, which has nowhere to look an unknown key up."""
+    if status != 400 or b"no_db_connection" not in body[:_BODY_CAP]:
+        return False
+    found = parsed(body)
+    error = found.get("error") if isinstance(found, Mapping) else None
+    return isinstance(error, Mapping) and error.get("type") == "no_db_connection"
 
 
 def in_band(error: Any, *, byok: bool) -> ProviderError:

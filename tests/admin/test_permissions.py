@@ -71,6 +71,7 @@ def test_staff_without_permission_cannot_reach_the_pages_of_actions(nobody: Clie
         reverse("admin:llm_llmmodel_change_price", args=(gpt.pk,)),
         reverse("admin:llm_llmmodel_deprecate", args=(gpt.pk,)),
         reverse("admin:llm_llmprovider_test", args=(key.pk,)),
+        reverse("admin:llm_llmprovider_import_models", args=(key.pk,)),
         reverse("admin:llm_llmroutingrule_simulate"),
         reverse("admin:tenants_tenant_issue_key", args=(acme.pk,)),
         reverse("admin:tenants_tenant_suspend", args=(acme.pk,)),

@@ -43,6 +43,7 @@ class Behaviour:
         cut_after_bytes, cut_how: stop after so many bytes of the response, head and chunk framing included.
         expected_key: 401 unless the request carries this key. bad_json: unparsable body, or first frame.
         empty_stream: a head and no frame at all.
+        listing: sent as the model list (or as `/v1/model/info`, which only then exists) instead of the honest one.
 
     Time and bytes
         delay_first_s: before the first byte (with headers_first: between head and body). delay_between_s: between
@@ -78,6 +79,7 @@ class Behaviour:
     expected_key: str | None = None
     bad_json: bool = False
     empty_stream: bool = False
+    listing: Any = None
 
     delay_first_s: float = 0.0
     headers_first: bool = False

@@ -18,7 +18,7 @@ from .http1 import ClientGoneError, Peer, Reply, Request
 from .sse import Frame, Tape, dump
 
 CHAT, MESSAGES, EMBEDDINGS = "/v1/chat/completions", "/v1/messages", "/v1/embeddings"
-MODELS, COUNT_TOKENS = "/v1/models", "/v1/messages/count_tokens"
+MODELS, MODEL_INFO, COUNT_TOKENS = "/v1/models", "/v1/model/info", "/v1/messages/count_tokens"
 _POSTS = (CHAT, MESSAGES, EMBEDDINGS, COUNT_TOKENS)
 _YIELD_EVERY = 16
 
@@ -63,7 +63,7 @@ class Exchange:
         self.anthropic = path.startswith(MESSAGES) or "anthropic-version" in request.headers
         self.body: Json = captured.body if isinstance(captured.body, dict) else {}
         listing = path == MODELS or path.startswith(MODELS + "/")
-        self.model = MODELS if listing else str(self.body.get("model") or "")
+        self.model = MODELS if listing else MODEL_INFO if path == MODEL_INFO else str(self.body.get("model") or "")
         self.behaviour = desk.take(self.model)
         self.reply = Reply(peer, self.behaviour, keep_alive=request.keep_alive)
         self.account: Account | None = None
@@ -105,7 +105,7 @@ class Exchange:
     def _refusal(self) -> tuple[int, Json | bytes] | None:
         """Status and body if this request is not accepted."""
         path, method, behaviour = self.request.path, self.request.method, self.behaviour
-        if self.model == MODELS:
+        if self.model == MODELS or (self.model == MODEL_INFO and behaviour.listing is not None):
             if method != "GET":
                 return self._error(405, "Method not allowed.")
         elif path not in _POSTS:
@@ -118,6 +118,8 @@ class Exchange:
             return 401, anthropic_wire.wrong_key(key) if self.anthropic else openai_wire.wrong_key(key)
         if behaviour.status != 200:
             return behaviour.status, self._error_body()
+        if self.model == MODEL_INFO:
+            return None
         if self.model == MODELS:
             name = path[len(MODELS) + 1 :].replace("%2F", "/")
             unknown = name and name not in self.desk.models()
@@ -197,7 +199,9 @@ class Exchange:
         account = self._open(Tokens(prompt=prompt), stream=False)
         await self._plain(200, openai_wire.embeddings(self.body, inputs, self.behaviour, prompt), account)
 
-    def _models(self) -> Json:
+    def _models(self) -> Any:
+        if self.behaviour.listing is not None:
+            return self.behaviour.listing
         names, created = self.desk.models(), 1735689600
         name = self.request.path[len(MODELS) + 1 :].replace("%2F", "/")
         if self.anthropic:
@@ -216,10 +220,10 @@ class Exchange:
             headers["content-encoding"] = "gzip"
         return headers | (behaviour.extra_headers or {})
 
-    async def _plain(self, status: int, body: Json | bytes, account: Account | None = None) -> None:
+    async def _plain(self, status: int, body: Any, account: Account | None = None) -> None:
         """Send a body with its length. The account is written first: who has read the answer can read the bill."""
         behaviour, reply = self.behaviour, self.reply
-        if isinstance(body, dict):
+        if not isinstance(body, bytes):
             if behaviour.giant_line_bytes:
                 body = body | {"padding": "x" * behaviour.giant_line_bytes}
             body = dump(body).encode("utf-8", "surrogatepass")

@@ -25,6 +25,7 @@ from llm.wire import chat_schema
 from tenants import auth
 from tenants.api import serializers as tenants
 from tests import cast
+from tests.fakes import FakeProvider
 from tests.journeys import hostile
 from tests.journeys.world import ASK, Customer, World
 
@@ -63,6 +64,8 @@ WRITES: dict[str, tuple[str, str, str, dict[str, Any], tuple[str, ...]]] = {
     "add a credential": ("POST", "admin/llm/providers/openai/credentials", STAFF,
                          {"name": "n", "api_key": "sk-0123456789abcdef"},
                          tuple(routing_serializers.NewCredentialSerializer().fields)),
+    "import models": ("POST", "admin/llm/providers/openai/import-models", STAFF, {},
+                      ("dry_run", "activate", "unknown")),
     "make a model": ("POST", "admin/llm/models", STAFF, MODEL, MODELS),
     "change a model": ("PATCH", "admin/llm/models/openai/gpt-4o", STAFF, {}, MODELS),
     "deprecate": ("POST", "admin/llm/models/openai/gpt-4o/deprecate", STAFF, {},
@@ -120,6 +123,7 @@ DETAILS: dict[str, tuple[str, tuple[str, ...]]] = {
     "admin/llm/providers/{}": (STAFF, ("GET", "PATCH", "DELETE")),
     "admin/llm/providers/{}/health": (STAFF, ("GET",)),
     "admin/llm/providers/{}/test": (STAFF, ("POST",)),
+    "admin/llm/providers/{}/import-models": (STAFF, ("POST",)),
     "admin/llm/providers/{}/credentials": (STAFF, ("GET", "POST")),
     "admin/llm/providers/openai/credentials/{}": (STAFF, ("DELETE",)),
     "admin/llm/models/by-power/{}": (STAFF, ("GET",)),
@@ -141,9 +145,9 @@ def test_the_tables_hold_what_the_promise_says() -> None:
 class Desk:
     """`/api/v1` for a tenant and for staff; what a request changes is taken back, and a 4xx must change nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, base_url: str) -> None:
         cast.make_power_levels()
-        model = cast.make_model(cast.make_provider("openai"))
+        model = cast.make_model(cast.make_provider("openai", base_url))
         acme = cast.make_tenant()
         hook = AlertSubscription.objects.create(tenant=acme, events=["budget.threshold"], **HOOK)
         self.names = {
@@ -190,8 +194,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(db: None) -> Desk:
-    return Desk()
+def desk(db: None, fake: FakeProvider) -> Desk:
+    return Desk(fake.base_url)
 
 
 def judged(status: int, content_type: str, body: bytes, *, field: str | None = None) -> str:

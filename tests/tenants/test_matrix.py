@@ -112,6 +112,8 @@ TABLE = {
     ),
     "admin/llm/providers/<provider>/health": _reads("llm.{verb}_llmprovider"),
     "admin/llm/providers/<provider>/test": Row("llm.change_llmprovider", {"POST": (200, None)}),
+    # The provider of the matrix cannot be reached; what is imported is tests/llm/test_model_import.py's.
+    "admin/llm/providers/<provider>/import-models": Row("llm.add_llmmodel", {"POST": (409, {})}),
     "admin/llm/providers/<provider>/credentials": Row(
         "llm.{verb}_providercredential",
         {"GET": (200, None), "POST": (201, {"name": "new", "api_key": "sk-new-0123456789abcdef"})},
@@ -308,7 +310,7 @@ _PAGES = ("", "add/", "<object_id>/history/", "<object_id>/delete/", "<object_id
 ADMIN_EXTRAS = {
     "tenants/apikey/issue/", "tenants/apikey/<object_id>/rotate/", "tenants/apikey/<object_id>/revoke/",
     "llm/llmmodel/<object_id>/price/", "llm/llmmodel/<object_id>/deprecate/", "llm/llmmodel/<object_id>/restore/",
-    "llm/llmroutingrule/simulate/", "auth/user/<id>/password/",
+    "llm/llmprovider/<object_id>/import-models/", "llm/llmroutingrule/simulate/", "auth/user/<id>/password/",
     "tenants/tenant/<object_id>/issue-key/", "tenants/tenant/<object_id>/suspend/",
     "tenants/tenant/<object_id>/resume/",
     "billing/alertsubscription/<object_id>/test/", "billing/alertsubscription/<object_id>/rotate-secret/",
