@@ -10,10 +10,10 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from django.conf import settings
+import structlog
 from django.db import transaction
 
-from llm.catalog import prices, shipped
+from llm.catalog import litellm, prices, shipped
 from llm.choices import PowerLevel, PriceStatus, RuleTier, TaskType
 from llm.models import LLMModel, LLMProvider, LLMRoutingRule, PowerLevelPolicy, PriceComponent, PriceVersion
 from llm.models.catalog import next_number
@@ -42,6 +42,8 @@ _POLICIES = {
 
 Row = TypeVar("Row", LLMProvider, LLMModel)
 Facts = dict[str, Any]
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +98,21 @@ def _load_providers(
 
 def _provider_facts(provider: shipped.ShippedProvider) -> Facts:
     facts = {name: _json(getattr(provider, name)) for name in _PROVIDER_FACTS}
-    # The one provider that the environment switches on: a LiteLLM proxy that runs already.
-    if provider.slug == "litellm" and settings.LITELLM_PROXY_URL:
-        facts |= {"is_active": True, "base_url": settings.LITELLM_PROXY_URL.rstrip("/")}
-    return facts
+    return facts | litellm.facts() if provider.slug == litellm.SLUG else facts
+
+
+def follow_litellm(*, now: datetime) -> None:
+    """Switch the LiteLLM provider on or off as the environment says now, unless staff did. A server calls it when it
+    starts, since the variables may have changed after the last load.
+    """
+    if litellm.problem():
+        log.warning("litellm_not_used", why=litellm.problem())
+    facts = _provider_facts(shipped.load_provider(litellm.SLUG))
+    with transaction.atomic():
+        row = LLMProvider.objects.select_for_update().filter(shipped__slug=litellm.SLUG).first()
+        due = {name: facts[name] for name in ("is_active", "base_url")}
+        if row is not None and _follow([(row, due)], now, reason=litellm.reason()):
+            log.warning("litellm_switched", on=row.is_active, why=litellm.reason())
 
 
 def _load_models(
@@ -143,7 +156,7 @@ def _load_replacements(wanted: Sequence[shipped.ShippedModel], rows: Mapping[str
     LLMModel.objects.bulk_update(changed, [_REPLACEMENT, "shipped"], batch_size=50)
 
 
-def _follow(pairs: Iterable[tuple[Row, Facts]], now: datetime) -> int:
+def _follow(pairs: Iterable[tuple[Row, Facts]], now: datetime, *, reason: str = "catalog changed") -> int:
     """Update, in each row, the fields that staff left as they were loaded. Returns how many rows changed."""
     changed = 0
     for row, facts in pairs:
@@ -159,7 +172,7 @@ def _follow(pairs: Iterable[tuple[Row, Facts]], now: datetime) -> int:
             setattr(row, name, _python(name, facts[name]))
         row.shipped = row.shipped | {name: facts[name] for name in due}
         row.save(update_fields=[*due, "shipped", "updated_at"])
-        audit.record(actor=ACTOR, action="update", row=row, before=before, now=now, reason="catalog changed")
+        audit.record(actor=ACTOR, action="update", row=row, before=before, now=now, reason=reason)
         changed += 1
     return changed
 

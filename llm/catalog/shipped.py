@@ -175,6 +175,12 @@ def load(folder: Path = DATA) -> Catalog:
     return Catalog(tuple(providers), tuple(models), known_differences, checked_on)
 
 
+def load_provider(slug: str, folder: Path = DATA) -> ShippedProvider:
+    """One provider alone, without its models. Raises `CatalogError`."""
+    file = f"{slug}.toml"
+    return _provider(Table(file, "", _read(folder / file)).table("provider"))
+
+
 def rules(catalog: Catalog) -> tuple[ShippedRule, ...]:
     """The routing rules of a new installation: for each tier, provider in service and power level, the two models that
     come first among those the tier may use.

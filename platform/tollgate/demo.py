@@ -21,8 +21,10 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import transaction
 
-from llm.catalog.loader import load_catalog
+from llm.catalog import feed, litellm, model_import
+from llm.catalog.loader import follow_litellm, load_catalog
 from tenants import audit, keys
+from tenants.errors import TollgateError
 from tenants.models import ApiKey, Scope, Tenant
 from tenants.tiers import Tier
 from tollgate.schedules import ensure_schedules
@@ -62,9 +64,25 @@ def bootstrap(*, new_keys: bool, now: datetime) -> dict[str, str]:
 def prepare(*, now: datetime) -> None:
     """Migrate, load the catalog, ensure the schedules: what every installation needs, without anything of the demo."""
     call_command("migrate", interactive=False, verbosity=0, stdout=sys.stderr, stderr=sys.stderr)
+    follow_litellm(now=now)
     report = load_catalog(now=now)
     log.info("catalog_loaded", **{name.replace(" ", "_"): number for name, number in report.counts.items()})
     ensure_schedules()
+    _import_litellm_models(now)
+
+
+def _import_litellm_models(now: datetime) -> None:
+    """The models of the LiteLLM proxy of the environment, if there is one. A proxy that is down delays them only."""
+    provider = litellm.provider()
+    if provider is None:
+        return
+    wish = model_import.Wish()
+    try:
+        report = model_import.import_models(provider=provider, wish=wish, actor=_ACTOR, now=now, lookup=feed.lookup)
+    except TollgateError as error:
+        log.warning("litellm_models_not_imported", why=f"{error.message} The next bootstrap tries again.")
+    else:
+        log.info("litellm_models_imported", outcome=model_import.in_words(report, provider=provider, wish=wish))
 
 
 def _staff_user() -> tuple[Any, str | None]:

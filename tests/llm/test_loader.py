@@ -196,13 +196,6 @@ def test_a_replacement_is_linked_and_follows_the_catalog_unless_staff_chose_anot
     assert row.replacement_model is None
 
 
-def test_a_litellm_proxy_in_the_environment_switches_its_provider_on(db: None, settings: object) -> None:
-    settings.LITELLM_PROXY_URL = "http://proxy:4000/v1/"  # type: ignore[attr-defined]
-    loader.load_catalog(now=NOW)
-    proxy = LLMProvider.objects.get(slug="litellm")
-    assert (proxy.is_active, proxy.base_url) == (True, "http://proxy:4000/v1")
-
-
 def test_the_command_says_what_it_did(db: None) -> None:
     said = io.StringIO()
     call_command("catalog", "load", stdout=said)

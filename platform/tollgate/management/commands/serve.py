@@ -9,8 +9,10 @@ import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
+from django.utils import timezone
 from uvicorn.supervisors import Multiprocess
 
+from llm.catalog.loader import follow_litellm
 from tollgate import health
 from tollgate.protocol import Protocol
 
@@ -28,6 +30,8 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: sys.exit(0))
         refuse_unapplied_migrations()
+        follow_litellm(now=timezone.now())  # on or off, as this environment says
+        connection.close()
         listener = listen(settings.HOST, settings.PORT)
         config = uvicorn.Config(
             "tollgate.asgi:application",
