@@ -9,7 +9,9 @@ LISTED = 8
 
 
 class Answer(NamedTuple):
-    """What a client is told when this code decides (WIRE.md section 2), and what it can do about it."""
+    """What a client is told when this code decides (WIRE.md section 2), and what it can do about it; `{model}` there is
+    the candidate that decided.
+    """
 
     status: int
     type: str
@@ -52,7 +54,13 @@ ANSWERS: dict[str, Answer] = {
         "Name a model, choose another power level, or send another length.",
     ),
     "price_cap": Answer(400, "invalid_request_error", "invalid_value", "Choose a higher power level, or name a model."),
-    "unpriced": Answer(503, "api_error", "model_unpriced", "Choose another model, or ask the operator to price it."),
+    "unpriced": Answer(
+        503,
+        "api_error",
+        "model_unpriced",
+        "Choose another model, or have the operator add a price: in the admin under Models, “Change price”, or by "
+        "POST /api/v1/admin/llm/models/{model}/prices.",
+    ),
 }
 _NOTHING = Answer(
     503, "api_error", "no_provider_available", "Name a model, or ask the operator to add a routing rule for your tier."
@@ -70,7 +78,8 @@ def message(requested: str, level: str, rejections: list[Rejection], deciding: R
     reasons = "; ".join(f"{one.model}: {one.detail} ({one.code})" for one in listed)
     left_out = len(others) + 1 - len(listed)
     more = f"; and {left_out} more" if left_out else ""
-    return f"No model can serve `{asked}` now: {reasons}{more}. {answer.next_step}"
+    next_step = answer.next_step.replace("{model}", deciding.model)
+    return f"No model can serve `{asked}` now: {reasons}{more}. {next_step}"
 
 
 def no_route(decision: Decision, deciding: Rejection | None) -> NoRoute:

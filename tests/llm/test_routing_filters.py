@@ -257,6 +257,10 @@ class TestPrices:
         error = refusal(snapshot([replace(GPT, prices=())]))
         assert told(error) == (503, "api_error", "model_unpriced", False)
         assert codes(error.decision) == {"openai/gpt-4o": "unpriced"}
+        assert error.message.endswith(
+            "openai/gpt-4o: it has no price now (unpriced). Choose another model, or have the operator add a price: in "
+            "the admin under Models, “Change price”, or by POST /api/v1/admin/llm/models/openai/gpt-4o/prices."
+        )
 
     def test_a_price_that_is_not_in_force_yet_is_none(self):
         later = replace(card(), effective_from=datetime(2026, 3, 3, tzinfo=UTC))
