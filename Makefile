@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --requir
 UV := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test soak lint format lock clean
+.PHONY: help install install-dev run test soak litellm-check lint format lock clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' Makefile | expand -t 16
@@ -47,10 +47,14 @@ format: install-dev ## let ruff fix and format
 soak: install-dev ## the long storm of clients and kills, on PostgreSQL: SEED=7 SECONDS=600
 	$(BIN)/python -m tests.soak.storm $(if $(SEED),--seed $(SEED)) --seconds $(or $(SECONDS),120)
 
+litellm-check: install-dev ## Tollgate in front of a real LiteLLM proxy, installed by itself under var/
+	@$(BIN)/python -m tests.clients.litellm_check
+
 lock: install-dev ## renew requirements/*.txt from *.in
 	$(UV) requirements/base.in -o requirements/base.txt
 	$(UV) requirements/dev.in -o requirements/dev.txt
 	$(UV) requirements/redis.in -o requirements/redis.txt
+	$(UV) requirements/litellm.in -o requirements/litellm.txt
 
 clean: ## remove the virtual environment and caches; var/ with your data stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
