@@ -2,7 +2,6 @@
 
 Facts and price of a model that our catalog knows are copied; of the price its source is said. Any other model is made
 unpriced, whatever the list says it costs: calls of it are refused (`model_unpriced`) until a person sets a price.
-Commands hand in the public price feed, which is asked next; web processes must not load it (see feed.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from django.db import IntegrityError, transaction
 
 from llm.catalog import model_list, prices
 from llm.catalog.model_list import Listed
-from llm.catalog.namesakes import Lookup, Namesakes, Price
+from llm.catalog.namesakes import Namesakes, Price
 from llm.choices import Kind
 from llm.models import LLMModel, LLMProvider
 from llm.models.catalog import next_number
@@ -69,26 +68,24 @@ class Report:
         return [one for one in self.created if not one.price.components]
 
 
-def import_models(
-    *, provider: LLMProvider, wish: Wish, actor: audit.Actor, now: datetime, lookup: Lookup | None = None
-) -> Report:
+def import_models(*, provider: LLMProvider, wish: Wish, actor: audit.Actor, now: datetime) -> Report:
     """Read the provider's list and make the models that are missing. Again: nothing is left to make.
 
     Raises what `plan` and `make` raise.
     """
-    report = plan(provider=provider, wish=wish, now=now, lookup=lookup)
+    report = plan(provider=provider, wish=wish, now=now)
     if not wish.dry_run:
         make(report=report, provider=provider, actor=actor, now=now)
     return report
 
 
-def plan(*, provider: LLMProvider, wish: Wish, now: datetime, lookup: Lookup | None = None) -> Report:
+def plan(*, provider: LLMProvider, wish: Wish, now: datetime) -> Report:
     """What an import would make. Raises Conflict(`model_list_unavailable`) if there is no list to be had."""
     listed = model_list.read(provider)
     there = set(LLMModel.objects.filter(provider=provider).values_list("model_id", flat=True))
     usable = [one for one in listed if not one.unusable]
     missing = [one for one in usable if one.model_id not in there]
-    namesakes = Namesakes(without=provider, now=now, lookup=lookup)
+    namesakes = Namesakes(without=provider, now=now)
     return Report(
         created=[_new(one, provider, namesakes, wish) for one in missing],
         known=[one.model_id for one in usable if one.model_id in there],

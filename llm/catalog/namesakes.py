@@ -5,15 +5,12 @@ theirs. Without one every row of that name counts, and they must agree: a price 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from llm.catalog import prices
-from llm.catalog.feed import FeedModel
 from llm.models import LLMModel, LLMProvider
-
-Lookup = Callable[[str, str], FeedModel | None]
 
 # LiteLLM's and OpenRouter's names for vendors, where they are not our slugs.
 _VENDORS: Mapping[str, str] = {
@@ -43,8 +40,8 @@ class Price:
 class Namesakes:
     """The catalog's rows by the names that other providers may have for them. Costs three queries."""
 
-    def __init__(self, *, without: LLMProvider, now: datetime, lookup: Lookup | None) -> None:
-        self._now, self._lookup = now, lookup
+    def __init__(self, *, without: LLMProvider, now: datetime) -> None:
+        self._now = now
         self._by_reference: dict[tuple[str, str], LLMModel] = {}
         self._by_id: dict[str, list[LLMModel]] = defaultdict(list)
         rows = LLMModel.objects.exclude(provider=without).select_related("provider")
@@ -65,9 +62,9 @@ class Namesakes:
         """The one price of whatever may answer under these names, all of which must be known to have it."""
         found: list[tuple[str, frozenset[prices.Component]]] = []
         for name in names:
-            known = self._cards(self.of(name)) or self._feed(name)
+            known = self._cards(self.of(name))
             if not known:
-                return Price(why_not=self._unknown(name))
+                return Price(why_not=_unknown(name))
             found += known
         if len({card for _, card in found}) != 1:
             sellers = " and ".join(dict.fromkeys(source for source, _ in found))
@@ -79,27 +76,16 @@ class Namesakes:
             return Price(why_not=f"The price of {source} has no input or no output.")
         return Price(components=sorted(card, key=lambda one: (one.above_tokens, one.meter)), source=source)
 
-    def _unknown(self, name: str) -> str:
-        if not name:
-            return "The proxy does not say what answers."
-        asked = "The catalog has no" if self._lookup is None else "Neither the catalog nor the price feed has a"
-        return f"{asked} price of {name[:80]}."
-
     def _cards(self, rows: Iterable[LLMModel]) -> list[tuple[str, frozenset[prices.Component]]]:
         versions = [(row.reference, prices.version_at(row, self._now)) for row in rows]
         return [(name, frozenset(prices.components_of(one))) for name, one in versions if one is not None]
-
-    def _feed(self, name: str) -> list[tuple[str, frozenset[prices.Component]]]:
-        """The public price feed's word, where it may be asked and has this very id, not only one that begins so."""
-        slug, rest = self._split(name)
-        told = self._lookup(slug, rest) if self._lookup is not None and slug else None
-        if told is None or not told.is_exact or not told.prices:
-            return []
-        card = {prices.Component(one.meter, prices.stored(one.usd_per_1m), one.above) for one in told.prices}
-        return [(f"{slug}/{rest} in the public price feed", frozenset(card))]
 
     def _split(self, name: str) -> tuple[str, str]:
         """(our slug of the vendor, the rest) of a name with a vendor's prefix that we know; else ("", the name)."""
         vendor, _, rest = name.partition("/")
         slug = _VENDORS.get(vendor, vendor)
         return (slug, rest) if rest and slug in self._slugs else ("", name)
+
+
+def _unknown(name: str) -> str:
+    return f"The catalog has no price of {name[:80]}." if name else "The proxy does not say what answers."

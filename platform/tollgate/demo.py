@@ -21,7 +21,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import transaction
 
-from llm.catalog import feed, litellm, model_import
+from llm.catalog import litellm, model_import
 from llm.catalog.loader import follow_litellm, load_catalog
 from tenants import audit, keys
 from tenants.errors import TollgateError
@@ -78,7 +78,7 @@ def _import_litellm_models(now: datetime) -> None:
         return
     wish = model_import.Wish()
     try:
-        report = model_import.import_models(provider=provider, wish=wish, actor=_ACTOR, now=now, lookup=feed.lookup)
+        report = model_import.import_models(provider=provider, wish=wish, actor=_ACTOR, now=now)
     except TollgateError as error:
         log.warning("litellm_models_not_imported", why=f"{error.message} The next bootstrap tries again.")
     else:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from llm.catalog import model_import, prices
-from llm.catalog.feed import FeedModel, FeedPrice
 from llm.catalog.model_import import Wish
 from llm.models import LLMModel, LLMProvider, PriceVersion
 from tenants import audit
@@ -47,8 +46,7 @@ def behind(fake: FakeProvider, *deployments: tuple[str, str, dict[str, Any]]) ->
 
 
 def bring(provider: LLMProvider, **options: Any) -> model_import.Report:
-    lookup = options.pop("lookup", None)
-    return model_import.import_models(provider=provider, wish=Wish(**options), actor=ACTOR, now=NOW, lookup=lookup)
+    return model_import.import_models(provider=provider, wish=Wish(**options), actor=ACTOR, now=NOW)
 
 
 def made(model_id: str) -> LLMModel:
@@ -214,31 +212,6 @@ def test_a_proxy_that_keeps_its_facts_to_itself_is_imported_by_its_list(
     fake.script(INFO, info)
     assert [one.model_id for one in bring(vendor).created] == ["m"]
     assert (made("m").context_window, made("m").kind) == (32_768, "embedding")
-
-
-def test_the_feed_is_asked_where_a_command_hands_it_in_and_only_for_the_very_same_model(
-    vendor: LLMProvider, fake: FakeProvider
-) -> None:
-    cast.make_model(cast.make_provider("openai"), "gpt-4o")
-    asked: list[tuple[str, str]] = []
-
-    def lookup(slug: str, model_id: str) -> FeedModel | None:
-        asked.append((slug, model_id))
-        third = Decimal(1) / 3
-        card = (FeedPrice("input", third), FeedPrice("output", Decimal(2)))
-        return FeedModel(slug, model_id, None, card, is_exact=model_id == "gpt-new")
-
-    lists(fake, "openai/gpt-4o", "openai/gpt-new", "openai/gpt-new-2027", "openai/", "gpt-new")
-    report = bring(vendor, lookup=lookup)
-    assert {one.model_id: one.price.source for one in report.created} == {
-        "openai/gpt-4o": "openai/gpt-4o",
-        "openai/gpt-new": "openai/gpt-new in the public price feed",
-        "openai/gpt-new-2027": "",
-        "openai/": "",
-        "gpt-new": "",
-    }
-    assert asked == [("openai", "gpt-new"), ("openai", "gpt-new-2027")]
-    assert price_of("openai/gpt-new") == {"input": Decimal("0.3333333333"), "output": Decimal(2)}
 
 
 def test_who_may_not_set_prices_imports_models_without(staff: Api, vendor: LLMProvider, fake: FakeProvider) -> None:
