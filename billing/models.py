@@ -150,6 +150,8 @@ class UsageRecord(models.Model):
             models.Index(fields=["billing_day", "tenant_id"], name="usage_of_day"),
             models.Index(fields=["user_id", "created_at"], name="usage_of_user"),
             models.Index(fields=["created_at"], name="usage_by_time"),
+            # The request log by a model or provider that is seldom used; a common one is found from the newest row.
+            models.Index(fields=["provider_slug", "model_name", "billing_day"], name="usage_of_model"),
         ]
 
     def __str__(self) -> str:
@@ -237,7 +239,7 @@ class DailyUsage(models.Model):
     billed_usd = UsdField(default=ZERO)
     budget_usd = UsdField(default=ZERO)
     latency_ms_sum = models.BigIntegerField(default=0)
-    latency_histogram = models.JSONField(default=dict, help_text="Requests by upper bound in ms: histograms add up.")
+    latency_histogram = models.JSONField(default=dict, help_text="Requests by bucket of ms: histograms add up.")
     ttft_histogram = models.JSONField(default=dict)
 
     class Meta:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
+from itertools import pairwise
 from typing import Any
 
 from django.db.models import Count, Q, QuerySet, Sum
@@ -24,6 +25,7 @@ from tenants.fields import UNIT
 from tenants.models import ApiKey
 
 ZERO = Decimal(0)
+_DAY = timedelta(days=1)
 
 # What a summary can be grouped by, and the columns that decide it.
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -60,6 +62,11 @@ class Totals:
             value = found.get(f"of_{name}") or 0
             # PostgreSQL's sum of a bigint is a numeric: counts are made whole again.
             setattr(self, name, getattr(self, name) + (value if name.endswith("_usd") else int(value)))
+
+    def include(self, other: "Totals") -> None:
+        """Add another group's sums."""
+        for name in MEASURES:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def row(self) -> dict[str, Any]:
         """The columns of a report row, averages included (0 where there was no request)."""
@@ -111,7 +118,7 @@ def summary_and_total(
         raise InvalidValue(f"group_by is one of: {', '.join(GROUPS)}.", param="group_by")
     groups: dict[Any, Totals] = {}
     whole = Totals()
-    for found in _sums(tenant_id=tenant_id, start=start, end=end, columns=GROUPS[group_by]):
+    for found in sums(tenant_id=tenant_id, days=days_of(start, end), columns=GROUPS[group_by]):
         groups.setdefault(_group(group_by, found), Totals()).add(found)
         whole.add(found)
     rows = [{group_by: key, **totals.row()} for key, totals in groups.items()]
@@ -135,7 +142,7 @@ def user_stats(*, user_id: str, days: int, now: datetime, tenant_id: uuid.UUID |
     `user_id` may come from a request's own `user` field, so it is unique only within a tenant: give the tenant too
     where it is known. Adjustments belong to no user and are not in it.
     """
-    rows = _of(UsageRecord, tenant_id).filter(user_id=user_id, created_at__gte=now - timedelta(days=days))
+    rows = rows_of(UsageRecord, tenant_id).filter(user_id=user_id, created_at__gte=now - timedelta(days=days))
     whole, models = Totals(), []
     for found in rows.order_by().values(*GROUPS["model"]).annotate(**_live_sums()):
         one = Totals()
@@ -219,7 +226,7 @@ class Wanted:
 
 def usage_rows(*, tenant_id: uuid.UUID | None, wanted: Wanted) -> QuerySet[UsageRecord]:
     """The usage rows of a tenant, or of all if None. Not sorted."""
-    rows = _of(UsageRecord, tenant_id)
+    rows = rows_of(UsageRecord, tenant_id)
     for moment, operator in ((wanted.since, "gte"), (wanted.until, "lte")):
         if moment is not None:
             column = "created_at" if isinstance(moment, datetime) else "billing_day"
@@ -241,27 +248,47 @@ def _named(text: str, id_column: str, named: Q) -> Q:
         return named
 
 
-def _of(model: type[Any], tenant_id: uuid.UUID | None) -> QuerySet[Any]:
+def rows_of(model: type[Any], tenant_id: uuid.UUID | None) -> QuerySet[Any]:
     """A tenant's rows; for staff (None) everybody's."""
     rows = model._default_manager.all() if tenant_id is None else scoping.rows(model, tenant_id=tenant_id)
     return rows.order_by()  # the models' own order would become part of every GROUP BY
 
 
-def _sums(*, tenant_id: uuid.UUID | None, start: date, end: date, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Sums per combination of `columns`: marked days from their roll-up, the others from usage and adjustments."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Days:
+    """The billing days of a report: those of `rolled` are read from their roll-up, those of `live` from the rows."""
+
+    rolled: Q
+    live: Q
+
+
+def days_of(start: date, end: date) -> Days:
+    """How the days from `start` to `end`, both included, are to be read now. Ask once a report: marks come and go."""
     span = Q(billing_day__gte=start, billing_day__lte=end)
-    marked = list(RolledDay.objects.filter(span).values_list("billing_day", flat=True))
-    rolled, live = span & Q(billing_day__in=marked), span & ~Q(billing_day__in=marked)
-    yield from _of(DailyUsage, tenant_id).filter(rolled).values(*columns).annotate(**_rolled_sums())
-    yield from _of(UsageRecord, tenant_id).filter(live).values(*columns).annotate(**_live_sums())
+    marked = list(RolledDay.objects.filter(span).order_by("pk").values_list("billing_day", flat=True))
+    # The gaps between marked days, as ranges: those the index on the day finds, where "none of these" reads all rows.
+    live = Q()
+    for after, before in pairwise((None, *marked, None)):
+        begins = Q(billing_day__gte=start) if after is None else Q(billing_day__gt=after)
+        ends = Q(billing_day__lte=end) if before is None else Q(billing_day__lt=before)
+        first, last = after or start, before or end
+        if last - first > (_DAY if after and before else timedelta(0)) or (after is None and before is None):
+            live |= begins & ends
+    return Days(rolled=Q(billing_day__in=marked), live=live or Q(pk__in=()))
+
+
+def sums(*, tenant_id: uuid.UUID | None, days: Days, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Sums per combination of `columns`: marked days from their roll-up, the others from usage and adjustments."""
+    yield from rows_of(DailyUsage, tenant_id).filter(days.rolled).values(*columns).annotate(**_rolled_sums())
+    yield from rows_of(UsageRecord, tenant_id).filter(days.live).values(*columns).annotate(**_live_sums())
     unsaid = {name: NOT_OF_ADJUSTMENTS[name] for name in columns if name in NOT_OF_ADJUSTMENTS}
     said = [name for name in columns if name not in unsaid]
+    adjustments = rows_of(Adjustment, tenant_id).filter(days.live)
     money = {f"of_{name}": Sum(name) for name in ("cost_total_usd", "billed_usd")}
     if said:
-        adjusted: Iterable[dict[str, Any]] = _of(Adjustment, tenant_id).filter(live).values(*said).annotate(**money)
+        adjusted: Iterable[dict[str, Any]] = adjustments.values(*said).annotate(**money)
     else:
-        number = {"of_rows": Count("pk")}
-        adjusted = [_of(Adjustment, tenant_id).filter(live).aggregate(**money, **number)]
+        adjusted = [adjustments.aggregate(**money, of_rows=Count("pk"))]
         adjusted = [row for row in adjusted if row["of_rows"]]
     for found in adjusted:
         yield {**unsaid, **found}

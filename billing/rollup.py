@@ -14,10 +14,9 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Count, Min, Q, Sum
 
+from billing.histograms import BUCKETS, bounds
 from billing.models import Adjustment, DailyUsage, RolledDay, UsageRecord
 
-BOUNDS_MS = (50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000)
-BUCKETS = (*(str(bound) for bound in BOUNDS_MS), "inf")  # the keys of the histograms: upper bounds, included, in ms
 # Time zones reach from UTC-12 to UTC+14, so two days after a date began in UTC nobody's calendar shows it any more.
 OPEN_FOR = timedelta(days=2)
 
@@ -132,15 +131,14 @@ def _adjustments(day: date) -> Iterator[dict[str, Any]]:
 def _buckets(column: str) -> dict[str, Count]:
     """How many rows have `column` in each bucket; rows where it is null are in none."""
     counts = {}
-    lower: int | None = None
-    for name, upper in zip(BUCKETS, (*BOUNDS_MS, None), strict=True):
+    for key in BUCKETS:
+        over, upto = bounds(key)
         within = Q(**{f"{column}__isnull": False})
-        if lower is not None:
-            within &= Q(**{f"{column}__gt": lower})
-        if upper is not None:
-            within &= Q(**{f"{column}__lte": upper})
-        counts[f"{column}_{name}"] = Count("pk", filter=within)
-        lower = upper
+        if over:
+            within &= Q(**{f"{column}__gt": over})
+        if upto is not None:
+            within &= Q(**{f"{column}__lte": upto})
+        counts[f"{column}_{key}"] = Count("pk", filter=within)
     return counts
 
 
@@ -153,9 +151,15 @@ def _row(found: dict[str, Any]) -> DailyUsage:
         errors=found.get("count_errors", 0),
         byok_requests=found.get("count_byok", 0),
         latency_ms_sum=int(found.get("sum_latency_ms") or 0),
-        latency_histogram={name: found.get(f"latency_ms_{name}", 0) for name in BUCKETS},
-        ttft_histogram={name: found.get(f"ttft_ms_{name}", 0) for name in BUCKETS},
+        latency_histogram=_histogram(found, "latency_ms"),
+        ttft_histogram=_histogram(found, "ttft_ms"),
     )
+
+
+def _histogram(found: dict[str, Any], column: str) -> dict[str, int]:
+    """The buckets that have something in them."""
+    counts = {key: found.get(f"{column}_{key}", 0) for key in BUCKETS}
+    return {key: count for key, count in counts.items() if count}
 
 
 def _days(model: type[UsageRecord] | type[Adjustment]) -> Iterator[date]:
