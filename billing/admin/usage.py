@@ -36,6 +36,20 @@ class TenantFilter(DropdownFilter):  # type: ignore[misc]  # unfold has no types
             return queryset.none()
 
 
+class AnswerFilter(DropdownFilter):  # type: ignore[misc]  # unfold has no types
+    """What reports count as an error, whatever the status is called: the client saw an error, or had left."""
+
+    title = "answer"
+    parameter_name = "answer"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("good", "Answered"), ("error", "Error, or the client left")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        bounds = {"good": {"status_code__lt": 400}, "error": {"status_code__gte": 400}}
+        return queryset.filter(**bounds[self.value()]) if self.value() in bounds else queryset
+
+
 def exactly(field: str, label: str) -> type[Any]:
     """A filter for one exact text: an index or a walk from the newest row finds it, where `contains` reads all."""
 
@@ -78,8 +92,11 @@ class UsageRecordAdmin(ByRequestId, ReadOnlyAdmin):
     list_filter = [
         TenantFilter,
         ("status", ChoicesDropdownFilter),
+        AnswerFilter,
         exactly("provider_slug", "provider"),
         exactly("model_name", "model"),
+        exactly("user_id", "user"),
+        exactly("power_level", "power level"),
         ("billing_day", RangeDateFilter),
         "used_byok",
         "was_fallback",

@@ -311,6 +311,7 @@ ADMIN_EXTRAS = {
     "tenants/apikey/issue/", "tenants/apikey/<object_id>/rotate/", "tenants/apikey/<object_id>/revoke/",
     "llm/llmmodel/<object_id>/price/", "llm/llmmodel/<object_id>/deprecate/", "llm/llmmodel/<object_id>/restore/",
     "llm/llmprovider/<object_id>/import-models/", "llm/llmroutingrule/simulate/", "auth/user/<id>/password/",
+    "usage/", "health/", "health/probe/",
     "tenants/tenant/<object_id>/issue-key/", "tenants/tenant/<object_id>/suspend/",
     "tenants/tenant/<object_id>/resume/",
     "billing/alertsubscription/<object_id>/test/", "billing/alertsubscription/<object_id>/rotate-secret/",

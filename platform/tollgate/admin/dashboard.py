@@ -111,7 +111,7 @@ def figures(days: Sequence[dict[str, Any]], today: date) -> list[Figure]:
             label="Errors today",
             value=share(of_day["errors"], of_day["requests"]),
             note=f"{of_day['errors']:,} requests; {share(of_month['errors'], of_month['requests'])} this month",
-            url=usage_url(**of_today, status__exact="failed"),
+            url=usage_url(**of_today, answer="error"),
             tone="bad" if of_day["errors"] * 20 > of_day["requests"] else "",
         ),
         latency(),

@@ -9,7 +9,13 @@ from django.urls import reverse
 
 # Group: (title, icon, URL name, permission).
 GROUPS: list[tuple[str, list[tuple[str, str, str, str]]]] = [
-    ("Overview", [("Dashboard", "dashboard", "admin:index", "")]),
+    (
+        "Overview",
+        [
+            ("Dashboard", "dashboard", "admin:index", ""),
+            ("Usage", "monitoring", "admin:usage", "billing.view_usagerecord"),
+        ],
+    ),
     (
         "Catalog",
         [
@@ -48,6 +54,7 @@ GROUPS: list[tuple[str, list[tuple[str, str, str, str]]]] = [
     (
         "Operations",
         [
+            ("Health", "monitor_heart", "admin:health", "llm.view_llmprovider"),
             ("Alerts", "notifications", "admin:billing_alert_changelist", "billing.view_alert"),
             (
                 "Alert subscriptions",
