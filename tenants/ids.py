@@ -34,6 +34,9 @@ _ENTROPY = _Entropy()
 
 def uuid7() -> uuid.UUID:
     """48 bits of Unix milliseconds, then 74 random bits: sorts by time, cannot be guessed."""
-    milliseconds = time.time_ns() // 1_000_000
-    random = int.from_bytes(_ENTROPY.draw(), "big") & _RANDOM_MASK
-    return uuid.UUID(int=(milliseconds << 80) | _VERSION_AND_VARIANT | random)
+    return uuid7_of(time.time_ns() // 1_000_000, int.from_bytes(_ENTROPY.draw(), "big"))
+
+
+def uuid7_of(milliseconds: int, random: int) -> uuid.UUID:
+    """The identifier of a moment (Unix milliseconds) with these random bits, of which 74 are used."""
+    return uuid.UUID(int=(milliseconds << 80) | _VERSION_AND_VARIANT | (random & _RANDOM_MASK))
