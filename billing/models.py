@@ -150,6 +150,12 @@ class UsageRecord(models.Model):
             models.Index(fields=["billing_day", "tenant_id"], name="usage_of_day"),
             models.Index(fields=["user_id", "created_at"], name="usage_of_user"),
             models.Index(fields=["created_at"], name="usage_by_time"),
+            # A provider key's last use, and its requests of days without a roll-up.
+            models.Index(
+                fields=["credential_id", "billing_day", "id"],
+                condition=Q(credential_id__isnull=False),
+                name="usage_of_credential",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -197,6 +203,7 @@ def _dimensions() -> list[str]:
         "tenant_id",
         "key_id",
         "config_id",
+        "credential_id",
         "user_id",
         "provider_id",
         "provider_slug",
@@ -209,7 +216,7 @@ def _dimensions() -> list[str]:
 
 
 class DailyUsage(models.Model):
-    """One day's usage of one combination of key, config, user, model and the rest: sums that add up exactly."""
+    """One day's usage of one combination of key, config, provider key, user, model and the rest: exact sums."""
 
     DIMENSIONS = _dimensions()
 
@@ -218,6 +225,7 @@ class DailyUsage(models.Model):
     tenant_id = models.UUIDField()
     key_id = models.UUIDField(null=True)
     config_id = models.UUIDField(null=True)
+    credential_id = models.UUIDField(null=True, help_text="The provider key; none for one from the environment.")
     user_id = models.TextField(blank=True)
     provider_id = models.UUIDField(null=True)
     provider_slug = models.CharField(max_length=64, blank=True)
@@ -245,6 +253,9 @@ class DailyUsage(models.Model):
         indexes = [
             models.Index(fields=["tenant_id", "billing_day"], name="daily_of_tenant"),
             models.Index(fields=["billing_day"], name="daily_of_day"),
+            models.Index(
+                fields=["credential_id"], condition=Q(credential_id__isnull=False), name="daily_of_credential"
+            ),
         ]
 
     def __str__(self) -> str:
