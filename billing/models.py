@@ -152,6 +152,12 @@ class UsageRecord(models.Model):
             models.Index(fields=["created_at"], name="usage_by_time"),
             # The request log by a model or provider that is seldom used; a common one is found from the newest row.
             models.Index(fields=["provider_slug", "model_name", "billing_day"], name="usage_of_model"),
+            # A provider key's last use, and its requests of days without a roll-up.
+            models.Index(
+                fields=["credential_id", "billing_day", "id"],
+                condition=Q(credential_id__isnull=False),
+                name="usage_of_credential",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -199,6 +205,7 @@ def _dimensions() -> list[str]:
         "tenant_id",
         "key_id",
         "config_id",
+        "credential_id",
         "user_id",
         "provider_id",
         "provider_slug",
@@ -211,7 +218,7 @@ def _dimensions() -> list[str]:
 
 
 class DailyUsage(models.Model):
-    """One day's usage of one combination of key, config, user, model and the rest: sums that add up exactly."""
+    """One day's usage of one combination of key, config, provider key, user, model and the rest: exact sums."""
 
     DIMENSIONS = _dimensions()
 
@@ -220,6 +227,7 @@ class DailyUsage(models.Model):
     tenant_id = models.UUIDField()
     key_id = models.UUIDField(null=True)
     config_id = models.UUIDField(null=True)
+    credential_id = models.UUIDField(null=True, help_text="The provider key; none for one from the environment.")
     user_id = models.TextField(blank=True)
     provider_id = models.UUIDField(null=True)
     provider_slug = models.CharField(max_length=64, blank=True)
@@ -247,6 +255,9 @@ class DailyUsage(models.Model):
         indexes = [
             models.Index(fields=["tenant_id", "billing_day"], name="daily_of_tenant"),
             models.Index(fields=["billing_day"], name="daily_of_day"),
+            models.Index(
+                fields=["credential_id"], condition=Q(credential_id__isnull=False), name="daily_of_credential"
+            ),
         ]
 
     def __str__(self) -> str:

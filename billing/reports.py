@@ -6,7 +6,7 @@ whole milliseconds.
 """
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -39,6 +39,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "power_level": ("power_level",),
     "task_type": ("task_type",),
     "byok": ("used_byok",),
+    "credential": ("credential_id",),
 }
 
 
@@ -101,8 +102,9 @@ def summary(*, tenant_id: uuid.UUID | None, start: date, end: date, group_by: st
     """One row per group over the billing days `start` to `end`, both included; of all tenants if `tenant_id` is None.
 
     Each row has the group's own column, named by `group_by` (`day` a date, `month` as 2026-11, `model` as
-    provider/model_id, `key` and `config` ids or None, `byok` true or false), and: requests, prompt_tokens,
-    completion_tokens, total_tokens, cost_usd, billed_usd, avg_cost_usd, avg_latency_ms, byok_requests, errors.
+    provider/model_id, `key`, `config` and `credential` ids or None, `byok` true or false), and: requests,
+    prompt_tokens, completion_tokens, total_tokens, cost_usd, billed_usd, avg_cost_usd, avg_latency_ms, byok_requests,
+    errors.
     Adjustments count in the money, not in the requests. Days and months come in order, all else dearest first.
     Raises InvalidValue for another `group_by`.
     """
@@ -133,6 +135,26 @@ def top_models(*, start: date, end: date, limit: int, tenant_id: uuid.UUID | Non
     """The `limit` models that cost most, dearest first: rows as `summary` by model, with `provider` (its slug)."""
     rows = summary(tenant_id=tenant_id, start=start, end=end, group_by="model")[:limit]
     return [{"model": row["model"], "provider": row["model"].partition("/")[0], **row} for row in rows]
+
+
+def of_credentials(ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Totals]:
+    """What each of these provider keys has served since it was added. Adjustments belong to no provider key.
+
+    Days without a roll-up are named one by one, so that the index on provider keys finds their requests.
+    """
+    totals = {pk: Totals() for pk in ids}
+    marked = sorted(RolledDay.objects.values_list("billing_day", flat=True))
+    live = Q()
+    if marked:
+        first, last = marked[0], marked[-1]
+        between = {first + timedelta(days=n) for n in range((last - first).days)} - set(marked)
+        live = Q(billing_day__lt=first) | Q(billing_day__gt=last) | Q(billing_day__in=between)
+    rolled = _of(DailyUsage, None).filter(billing_day__in=marked, credential_id__in=ids)
+    unrolled = _of(UsageRecord, None).filter(live, credential_id__in=ids)
+    for rows, sums in ((rolled, _rolled_sums()), (unrolled, _live_sums())):
+        for found in rows.values("credential_id").annotate(**sums):
+            totals[found["credential_id"]].add(found)
+    return totals
 
 
 def user_stats(*, user_id: str, days: int, now: datetime, tenant_id: uuid.UUID | None = None) -> dict[str, Any]:

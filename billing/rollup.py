@@ -23,7 +23,13 @@ OPEN_FOR = timedelta(days=2)
 TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "total_tokens")
 MONEY = ("cost_total_usd", "billed_usd", "budget_usd")
 # What an adjustment does not say; its money stands in the row that says the same of the rest.
-NOT_OF_ADJUSTMENTS: dict[str, Any] = {"user_id": "", "power_level": "", "task_type": "", "used_byok": False}
+NOT_OF_ADJUSTMENTS: dict[str, Any] = {
+    "credential_id": None,
+    "user_id": "",
+    "power_level": "",
+    "task_type": "",
+    "used_byok": False,
+}
 _BATCH = 500
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from llm.catalog import credentials, probes
+from llm.catalog import credentials, validation
 from llm.fields import Secret
 from llm.models import LLMConfig, ProviderCredential
 from tenants import audit, scoping
@@ -36,7 +36,7 @@ def create(
         config = LLMConfig(tenant_id=tenant_id, **values)
         _write(config, before={}, action="create", actor=actor, now=now)
         _put_key(config, key, actor=actor, now=now)
-    return _validated(config, key, now=now)
+    return _validated(config, key, actor=actor, now=now)
 
 
 def update(
@@ -51,7 +51,7 @@ def update(
             setattr(row, name, value)
         _write(row, before=before, action="update", actor=actor, now=now)
         _put_key(row, key, actor=actor, now=now)
-    return _validated(row, key, now=now)
+    return _validated(row, key, actor=actor, now=now)
 
 
 def delete(*, config: LLMConfig, actor: audit.Actor, now: datetime) -> None:
@@ -130,9 +130,10 @@ def _belongs(credential: ProviderCredential, config: LLMConfig) -> bool:
     return credential.key_name.endswith(_mark(config))
 
 
-def _validated(config: LLMConfig, key: KeyChange | None, *, now: datetime) -> LLMConfig:
+def _validated(config: LLMConfig, key: KeyChange | None, *, actor: audit.Actor, now: datetime) -> LLMConfig:
     """Ask the provider about a key just entered, with no transaction open: it goes over the network."""
     if key is not None and key.api_key is not None and config.credential_id is not None:
-        probes.validate(credential=ProviderCredential.objects.get(pk=config.credential_id), now=now)
+        entered = ProviderCredential.objects.select_related("provider").get(pk=config.credential_id)
+        validation.validate(credential=entered, actor=actor, now=now)
     related = ("primary_model__provider", "fallback_model__provider", "credential__provider")
     return LLMConfig.objects.select_related(*related).get(pk=config.pk)

@@ -110,6 +110,10 @@ class ByokRejected(ProviderError):
     fallback = False
     counts = False
 
+    def __init__(self, message: str, *, invalid: bool = True) -> None:
+        super().__init__(message)
+        self.invalid = invalid  # False: the key is good, its account has no credit (402)
+
 
 class UpstreamRateLimited(ProviderError):
     status = 429

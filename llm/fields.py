@@ -6,6 +6,7 @@ the database and independent of SECRET_KEY.
 """
 
 import hashlib
+import hmac
 import os
 from typing import Any
 
@@ -47,6 +48,10 @@ class Secret:
     def fingerprint(self) -> str:
         """Tells two keys apart without telling either. Keyed, so that short keys cannot be guessed from it."""
         return hashlib.blake2b(self._value.encode(), key=_ring()[0][1], digest_size=16).hexdigest()
+
+    def same_as(self, other: "Secret") -> bool:
+        """Whether both are the same key."""
+        return hmac.compare_digest(self._value.encode(), other.reveal().encode())
 
     def __repr__(self) -> str:
         return "Secret(…)"
@@ -95,6 +100,11 @@ class SealedField(EncryptedMixin, models.BinaryField):  # type: ignore[type-arg]
         key_id, key = _ring()[0]
         nonce = os.urandom(_NONCE)
         return key_id + nonce + AESGCM(key).encrypt(nonce, secret.reveal().encode(), key_id + binding)
+
+    @staticmethod
+    def is_current(sealed: bytes) -> bool:
+        """Whether it is sealed under the key that encrypts now."""
+        return sealed[:_ID] == _ring()[0][0]
 
     @staticmethod
     def open(sealed: bytes, binding: bytes) -> Secret:

@@ -1,11 +1,15 @@
 """Celery's way in to llm's jobs."""
 
+import contextlib
+
 from celery import shared_task
 from django.utils import timezone
 
 from llm import alerts
-from llm.catalog import probes
-from llm.models import LLMProvider
+from llm.catalog import probes, validation
+from llm.models import LLMProvider, ProviderCredential
+from tenants import audit
+from tenants.errors import NotFound
 
 
 @shared_task  # type: ignore[untyped-decorator]  # celery has no types
@@ -30,3 +34,25 @@ def send_alerts() -> dict[str, int]:
     """Find what is worth an alert and send what is due: how many were raised, and attempts made."""
     now = timezone.now()
     return {"raised": alerts.find(now=now), "attempts": alerts.deliver(now=now)}
+
+
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def revalidate_byok_keys() -> int:
+    """Have each tenant's own active key validated, by a task of its own; and drop the secrets before rotations whose
+    time is over. The number of keys.
+    """
+    validation.forget_previous(now=timezone.now())
+    keys = ProviderCredential.objects.filter(tenant__isnull=False, is_active=True, provider__is_active=True)
+    ids = [str(pk) for pk in keys.values_list("pk", flat=True)]
+    for credential_id in ids:
+        revalidate_byok_key.delay(credential_id=credential_id)
+    return len(ids)
+
+
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def revalidate_byok_key(*, credential_id: str) -> None:
+    """Ask the provider about one key, unless it was deleted meanwhile."""
+    credential = ProviderCredential.objects.select_related("provider").filter(pk=credential_id).first()
+    if credential is not None:
+        with contextlib.suppress(NotFound):
+            validation.validate(credential=credential, actor=audit.system("revalidate_byok_keys"), now=timezone.now())

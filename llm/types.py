@@ -146,7 +146,7 @@ class TenantState:
     configs: Mapping[str, Config] = field(default_factory=dict)  # by name
     default_config: Config | None = None
     byok: Mapping[uuid.UUID, tuple[Credential, ...]] = field(default_factory=dict)  # active and validated
-    byok_unusable: frozenset[uuid.UUID] = frozenset()  # providers with an own key that is not active or not validated
+    byok_unusable: frozenset[uuid.UUID] = frozenset()  # providers where the only active own keys are not validated
     markup: Decimal = Decimal(0)  # 0.10 is ten percent
     byok_fee: Decimal = Decimal(0)
 

@@ -16,7 +16,7 @@ from django.db.models import Model
 
 from tenants.models import AuditEvent
 
-SECRET = frozenset({"digest", "secret", "api_key", "password", "key", "sealed", "salt"})
+SECRET = frozenset({"digest", "secret", "api_key", "password", "key", "sealed", "previous_sealed", "salt"})
 _NOISE = frozenset({"updated_at", "created_at", "last_used_at"})
 
 

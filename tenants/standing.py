@@ -1,6 +1,6 @@
-"""What staff do to tenants and their keys, each with its audit row: suspend, resume, issue, revoke."""
+"""What is done to tenants and their keys, each with its audit row: suspend, resume, issue, rotate, revoke."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import transaction
 
@@ -24,6 +24,18 @@ def issue_key(*, tenant: Tenant | None, spec: keys.KeySpec, actor: audit.Actor, 
         key, secret = keys.issue(tenant=tenant, spec=spec)
         audit.record(actor=actor, action="create", row=key, before={}, now=now)
     return key, secret
+
+
+def rotate_key(*, key: ApiKey, overlap: timedelta, actor: audit.Actor, now: datetime) -> tuple[ApiKey, str]:
+    """A successor with the same rights, its secret shown this once; the old key ends after `overlap`. Raises Conflict
+    if it was revoked or rotated already."""
+    with transaction.atomic():
+        before = audit.state(ApiKey.objects.select_for_update().get(pk=key.pk))
+        successor, secret = keys.rotate(key=key, overlap=overlap, now=now)
+        key.refresh_from_db()
+        audit.record(actor=actor, action="rotate", row=key, before=before, now=now)
+        audit.record(actor=actor, action="create", row=successor, before={}, now=now)
+    return successor, secret
 
 
 def revoke_key(*, key: ApiKey, actor: audit.Actor, now: datetime, reason: str = "") -> ApiKey:

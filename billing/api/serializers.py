@@ -202,6 +202,7 @@ class SummaryRow(Measures):
     power_level = serializers.CharField(required=False)
     task_type = serializers.CharField(required=False)
     byok = serializers.BooleanField(required=False)
+    credential = IdOrNull(required=False, help_text="A provider key: one's own, or the platform's.")
 
 
 class Summary(serializers.Serializer[Any]):

@@ -1,36 +1,53 @@
 """Provider keys in the admin: they go in and never come out. Shown of them are a name and a few characters."""
 
+from datetime import timedelta
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import QuerySet
 from django.forms import BaseModelFormSet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
+from django.utils.decorators import method_decorator
 from django.utils.safestring import SafeString
+from django.views.decorators.debug import sensitive_post_parameters
 from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.forms import PaginationInlineFormSet
 from unfold.widgets import UnfoldAdminPasswordWidget
 
-from llm.catalog import credentials
+from billing.admin.usage import TenantFilter
+from llm.catalog import credentials, validation
 from llm.fields import Secret
 from llm.models import ProviderCredential
 from tenants import audit
 from tenants.admin import dress
-from tenants.admin.base import ModelAdmin, TabularInline, actor_of, display
+from tenants.admin.base import ModelAdmin, TabularInline, action, actor_of, audited, change_url, display, told
+from tenants.admin.keys import OVERLAPS
+from tenants.admin.pages import PageForm, form_page
 from tenants.errors import TollgateError
+
+SECRETS = ("sealed", "previous_sealed")  # lists and pages never need them
 
 
 def key_state(credential: ProviderCredential) -> SafeString:
     now = timezone.now()
     if not credential.is_active:
         return dress.badge("off", "plain")
+    if credential.is_validated:
+        tone, below = "good", dress.ago(credential.last_validated_at, now)
+        if credential.validation_error:  # the last time the provider could not be asked, or took an older secret
+            tone, below = "warn", credential.validation_error
+        return dress.stack(dress.badge("accepted", tone), below)
     if credential.validation_error:
         return dress.stack(dress.badge("refused", "bad"), credential.validation_error)
-    if credential.is_validated:
-        return dress.stack(dress.badge("accepted", "good"), dress.ago(credential.last_validated_at, now))
     return dress.badge("not tested", "plain")
+
+
+def last_use(credential: ProviderCredential) -> str:
+    """When the newest request with it came in."""
+    return dress.ago(getattr(credential, "used_at", None), timezone.now())
 
 
 class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
@@ -51,6 +68,22 @@ class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic 
     def clean_api_key(self) -> Secret | None:
         given = self.cleaned_data["api_key"]
         return Secret(given) if given else None
+
+
+class RotateForm(PageForm):
+    """Another secret for a key that stays."""
+
+    api_key = forms.CharField(
+        strip=True,
+        label="New key",
+        widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password", "placeholder": "paste the new key"}),
+        help_text="The provider is asked about it first. Encrypted, and never shown again.",
+    )
+    overlap = forms.ChoiceField(
+        choices=OVERLAPS,
+        initial="24",
+        help_text="If the provider refuses the new key within this time, the one before it is used again.",
+    )
 
 
 class CredentialFormSet(PaginationInlineFormSet):  # type: ignore[misc]  # unfold has no types
@@ -91,7 +124,8 @@ class CredentialInline(TabularInline):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProviderCredential]:
         found: QuerySet[ProviderCredential] = super().get_queryset(request)
-        return found.filter(tenant__isnull=True).defer("sealed").select_related("provider")
+        own = found.filter(tenant__isnull=True).defer(*SECRETS).select_related("provider")
+        return credentials.with_last_use(own)
 
     @display(description="Stored")
     def shown(self, obj: ProviderCredential) -> str:
@@ -103,7 +137,7 @@ class CredentialInline(TabularInline):
 
     @display(description="Last used")
     def used(self, obj: ProviderCredential) -> str:
-        return dress.ago(obj.last_used_at, timezone.now()) if not obj._state.adding else dress.NONE
+        return last_use(obj) if not obj._state.adding else dress.NONE
 
 
 def save(request: HttpRequest, formset: "BaseModelFormSet[Any, Any]") -> None:
@@ -133,13 +167,14 @@ def save(request: HttpRequest, formset: "BaseModelFormSet[Any, Any]") -> None:
 
 @admin.register(ProviderCredential)
 class ProviderCredentialAdmin(ModelAdmin):
-    """All provider keys, the platform's and tenants' own: to see what they are, switch them off or delete them.
+    """All provider keys, the platform's and tenants' own: how they are, who uses them; validate, rotate, switch off.
 
-    New platform keys are added on their provider's page; tenants add their own.
+    New platform keys are added and replaced on their provider's page; tenants add their own.
     """
 
     list_display = ["key_name", "provider", "whose", "shown", "state", "weight", "used"]
     list_filter = [
+        TenantFilter,
         ("provider", RelatedDropdownFilter),
         "is_active",
         "is_validated",
@@ -147,22 +182,32 @@ class ProviderCredentialAdmin(ModelAdmin):
     ]
     list_select_related = ["provider", "tenant"]
     search_fields = ["key_name", "provider__slug", "tenant__slug", "suffix"]
+    actions = ["validate_selected", "deactivate_selected"]
+    actions_detail = ["rotate"]
     fields = [
         ("key_name", "shown"),
         ("provider", "whose"),
         ("weight", "is_active"),
         "state",
-        "last_used_at",
-        "last_rotated_at",
+        ("used", "last_rotated_at", "previous_until"),
     ]
-    readonly_fields = ["provider", "whose", "shown", "state", "last_used_at", "last_rotated_at"]
+    readonly_fields = ["provider", "whose", "shown", "state", "used", "last_rotated_at", "previous_until"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProviderCredential]:
         found: QuerySet[ProviderCredential] = super().get_queryset(request)
-        return found.defer("sealed")
+        return credentials.with_last_use(found).defer(*SECRETS)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
+
+    @method_decorator(sensitive_post_parameters())
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return super().changeform_view(request, *args, **kwargs)
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        """The platform's keys are replaced on their provider's page."""
+        own = ProviderCredential.objects.filter(pk=object_id, tenant__isnull=False).exists()
+        return super().get_actions_detail(request, object_id) if own else []
 
     @display(description="Whose", ordering="tenant__slug")
     def whose(self, obj: ProviderCredential) -> SafeString | str:
@@ -176,6 +221,49 @@ class ProviderCredentialAdmin(ModelAdmin):
     def state(self, obj: ProviderCredential) -> SafeString:
         return key_state(obj)
 
-    @display(description="Last used", ordering="last_used_at")
+    @display(description="Last used", ordering="used_at")
     def used(self, obj: ProviderCredential) -> str:
-        return dress.ago(obj.last_used_at, timezone.now())
+        return last_use(obj)
+
+    @admin.action(description="Validate now", permissions=["change"])
+    def validate_selected(self, request: HttpRequest, queryset: QuerySet[ProviderCredential]) -> None:
+        """Ask each key's provider; what one refuses is no longer used."""
+        for key in queryset:
+            with told(request):
+                asked = validation.validate(credential=key, actor=actor_of(request), now=timezone.now())
+                level = messages.SUCCESS if not asked.validation_error else messages.WARNING
+                said = asked.validation_error or "accepted."
+                self.message_user(request, f"{asked.provider.display_name}, {asked}: {said}", level)
+
+    @admin.action(description="Deactivate", permissions=["change"])
+    def deactivate_selected(self, request: HttpRequest, queryset: QuerySet[ProviderCredential]) -> None:
+        rows = list(queryset.filter(is_active=True))
+        with transaction.atomic():
+            for key in rows:
+                with audited(request, key, "deactivate"):
+                    ProviderCredential.objects.filter(pk=key.pk).update(is_active=False, updated_at=timezone.now())
+        self.message_user(request, f"{len(rows)} deactivated. No request uses them within 2 seconds.")
+
+    @action(description="Rotate", url_path="rotate", icon="autorenew")
+    @method_decorator(sensitive_post_parameters())
+    def rotate(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        key: ProviderCredential = self.one(request, object_id)
+        if key.tenant is None:
+            messages.error(request, "A platform key is replaced on its provider's page.")
+            return HttpResponseRedirect(change_url(key))
+        form = RotateForm(request.POST or None)
+        if form.is_valid():
+            with told(request):
+                validation.rotate(
+                    credential=key,
+                    api_key=Secret(form.cleaned_data["api_key"]),
+                    overlap=timedelta(hours=int(form.cleaned_data["overlap"])),
+                    actor=actor_of(request),
+                    now=timezone.now(),
+                )
+                self.message_user(request, f"{key.key_name} is rotated: the new key is used within a second.")
+            return HttpResponseRedirect(change_url(key))
+        return form_page(
+            request, form, title=f"Rotate {key}", submit="Rotate", back=change_url(key), opts=self.opts,
+            intro=f"Puts another secret into this key of {key.tenant}; configs and totals stay.",
+        )  # fmt: skip

@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
 from llm.api import filters, routing_serializers, serializers
-from llm.catalog import credentials, lifecycle, model_import, prices, probes, references
+from llm.catalog import credentials, lifecycle, model_import, prices, probes, references, validation
 from llm.choices import HealthStatus, PowerLevel
 from llm.models import (
     LLMModel,
@@ -157,7 +157,7 @@ class CredentialViewSet(StaffView, mixins.ListModelMixin, viewsets.GenericViewSe
             actor=actor_of(request),
             now=now,
         )
-        validated = probes.validate(credential=added, now=now)
+        validated = validation.validate(credential=added, actor=actor_of(request), now=now)
         return Response(self.get_serializer(validated).data, status=201)
 
     @extend_schema(responses={204: None})

@@ -31,10 +31,17 @@ class _Reference(serializers.Field[Any, Any, Any, Any]):
 
 @extend_schema_field({"type": "string", "description": "A UUID or a slug; read as the slug."})
 class ProviderReference(_Reference):
-    """A provider by UUID or slug."""
+    """A provider by UUID or slug. With `active_only`, one that tenants may see."""
+
+    def __init__(self, *, active_only: bool = False, **kwargs: Any) -> None:
+        self.active_only = active_only
+        super().__init__(**kwargs)
 
     def find(self, text: str) -> LLMProvider:
-        return references.provider(text)
+        found = references.provider(text)
+        if self.active_only and not found.is_active:
+            raise missing(LLMProvider)
+        return found
 
     def to_representation(self, value: LLMProvider) -> str:
         return value.slug

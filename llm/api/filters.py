@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import django_filters
 from django.db.models import Q, QuerySet
 
-from llm.models import LLMModel, LLMProvider, LLMRoutingRule
+from llm.models import LLMModel, LLMProvider, LLMRoutingRule, ProviderCredential
 
 
 class ProviderFilter(django_filters.FilterSet):  # type: ignore[misc]  # untyped
@@ -92,6 +92,20 @@ class RuleFilter(django_filters.FilterSet):  # type: ignore[misc]  # untyped
         if identity is not None:
             return rows.filter(model_id=identity)
         return rows.filter(model__provider__slug=slug, model__model_id=model_id)
+
+
+class OwnKeyFilter(django_filters.FilterSet):  # type: ignore[misc]  # untyped
+    """Own provider keys by provider (slug or id), name and state."""
+
+    provider = django_filters.CharFilter(method="by_provider")
+    name = django_filters.CharFilter(field_name="key_name")
+
+    class Meta:
+        model = ProviderCredential
+        fields: ClassVar[Any] = ["is_active", "is_validated"]
+
+    def by_provider(self, rows: QuerySet[ProviderCredential], name: str, value: str) -> QuerySet[ProviderCredential]:
+        return rows.filter(_same_provider("provider", value))
 
 
 def _same_provider(path: str, value: str) -> Q:

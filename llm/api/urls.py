@@ -5,7 +5,7 @@ Model references hold slashes (`provider/model_id`), so what follows one in a UR
 
 from django.urls import URLPattern, URLResolver
 
-from llm.api import admin_views, alerts, views
+from llm.api import admin_views, alerts, byok_views, views
 from llm.api.completions import ExplainView, completion_routes
 from llm.api.requests import RequestDetail
 from tenants.api.routes import route
@@ -25,6 +25,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *route("llm/models/<path:model>", views.ModelViewSet, _READ),
     *route("llm/configs", views.ConfigViewSet, _LIST),
     *route("llm/configs/<str:config>", views.ConfigViewSet, _DETAIL),
+    *route("llm/byok/keys", byok_views.OwnKeyViewSet, _LIST),
+    *route("llm/byok/keys/<str:own_key>", byok_views.OwnKeyViewSet, _DETAIL),
+    *route("llm/byok/keys/<str:own_key>/validate", byok_views.OwnKeyViewSet, {"post": "validate"}),
+    *route("llm/byok/keys/<str:own_key>/rotate", byok_views.OwnKeyViewSet, {"post": "rotate"}),
     *route("llm/requests/<str:request_id>", RequestDetail),
     *route("admin/llm/providers", admin_views.AdminProviderViewSet, _LIST),
     *route(_PROVIDER, admin_views.AdminProviderViewSet, _DETAIL),

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
+from django.db.models import OuterRef, QuerySet, Subquery
 
+from billing.models import UsageRecord
 from llm.choices import AuthType
 from llm.fields import CannotDecrypt, Secret
 from llm.models import LLMProvider, ProviderCredential
@@ -38,18 +40,27 @@ class NewKey:
     name: str
     api_key: Secret = field(repr=False)
     weight: int = 100
+    is_active: bool = True
     tenant: Tenant | None = None
     owner_id: int | None = None
 
 
 def add(*, provider: LLMProvider, key: NewKey, actor: audit.Actor, now: datetime) -> ProviderCredential:
-    """Store a key, sealed to its row. Not validated yet: `probes.validate` asks the provider.
+    """Store a key, sealed to its row. Not validated yet: `validation.validate` asks the provider.
 
-    Raises InvalidValue(param="api_key") if it cannot be one of this provider's, Conflict if the name is taken.
+    Raises InvalidValue(param="api_key") if it cannot be one of this provider's, InvalidValue(param="provider") for a
+    tenant's own where the provider takes none, Conflict if the name is taken.
     """
+    if key.tenant is not None:
+        require_byok(provider)
     secret = check_format(provider=provider, api_key=key.api_key)
     credential = ProviderCredential(
-        provider=provider, tenant=key.tenant, user_id=key.owner_id, key_name=key.name, weight=key.weight
+        provider=provider,
+        tenant=key.tenant,
+        user_id=key.owner_id,
+        key_name=key.name,
+        weight=key.weight,
+        is_active=key.is_active,
     )
     credential.put(secret)
     with transaction.atomic():
@@ -74,6 +85,7 @@ def replace(
         row = ProviderCredential.objects.select_for_update().get(pk=credential.pk)
         before = audit.state(row)
         row.put(secret)
+        row.forget_previous()
         row.last_rotated_at = now
         row.is_validated, row.validation_error, row.last_validated_at = False, "", None
         row.save()
@@ -86,6 +98,18 @@ def remove(*, credential: ProviderCredential, actor: audit.Actor, now: datetime)
     with transaction.atomic():
         audit.record(actor=actor, action="delete", row=credential, before=audit.state(credential), now=now)
         credential.delete()
+
+
+def require_byok(provider: LLMProvider) -> None:
+    """Raises InvalidValue(param="provider") where staff allow no keys of tenants' own."""
+    if not provider.is_byok_supported:
+        raise InvalidValue(f"{provider.display_name} does not take tenants' own keys.", param="provider")
+
+
+def with_last_use(rows: QuerySet[ProviderCredential]) -> QuerySet[ProviderCredential]:
+    """The same keys with `used_at`: when the newest request with each was accepted."""
+    usage = UsageRecord.objects.filter(credential_id=OuterRef("pk")).order_by("-billing_day", "-id")
+    return rows.annotate(used_at=Subquery(usage.values("created_at")[:1]))
 
 
 def check_format(*, provider: LLMProvider, api_key: Secret) -> Secret:

@@ -8,6 +8,7 @@ No key and no host ever gets into what is stored or shown: the words come from h
 import time
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from django.db import transaction
 
@@ -16,7 +17,7 @@ from llm.catalog import credentials
 from llm.choices import Dialect, HealthStatus
 from llm.engine import http
 from llm.fields import CannotDecrypt, Secret
-from llm.models import LLMProvider, ProviderCredential, ProviderHealthCheck
+from llm.models import LLMProvider, ProviderHealthCheck
 from llm.providers import failures, registry
 
 TIMEOUT_S = 10.0
@@ -75,18 +76,33 @@ def probe(*, provider: LLMProvider, now: datetime) -> ProviderHealthCheck:
     return check
 
 
-def validate(*, credential: ProviderCredential, now: datetime) -> ProviderCredential:
-    """Ask the provider whether it takes this key, and keep the answer in its row. Only validated own keys are used."""
-    try:
-        answer = ask(credential.provider, credential.open())
-    except CannotDecrypt:
-        answer = Answer(status_code=None, response_time_ms=None, problem="The key cannot be read. Enter it again.")
-    error = objection(answer)
-    ProviderCredential.objects.filter(pk=credential.pk).update(
-        is_validated=not error, validation_error=error, last_validated_at=now
-    )
-    credential.refresh_from_db()
-    return credential
+class Says(StrEnum):
+    """What a provider says of a key."""
+
+    YES = "yes"
+    NO = "no"  # 401 or 403, or what some vendors say instead
+    LATER = "later"  # unreachable, limiting requests or failing: asking again may help
+    NOTHING = "nothing"  # it cannot be asked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opinion:
+    """What a provider says of a key, and what is wrong in words; empty for YES."""
+
+    says: Says
+    error: str = ""
+
+
+def opinion(*, provider: LLMProvider, secret: Secret) -> Opinion:
+    """Ask the provider whether it takes this key, by the cheapest true call it has."""
+    answer = ask(provider, secret)
+    code, error = answer.status_code, objection(answer)
+    if not error:
+        return Opinion(says=Says.YES)
+    if answer.refused:
+        return Opinion(says=Says.NO, error=error)
+    away = answer.problem == UNREACHABLE if code is None else code == 429 or code >= 500
+    return Opinion(says=Says.LATER if away else Says.NOTHING, error=error)
 
 
 def ask_with_platform_key(provider: LLMProvider, *, path: str = "", most: int = 0) -> tuple[Answer, str]:

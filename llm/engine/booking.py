@@ -12,7 +12,7 @@ from billing.money import Charge
 from llm.engine import bookkeeping
 from llm.engine.attempt import Progress
 from llm.engine.bookkeeping import NOTHING_USED, Attempt, Result, Status
-from llm.types import Call, ChatRequest, Decision, Rejection, Target, TenantState, Usage
+from llm.types import Call, ChatRequest, Credential, Decision, Rejection, Target, TenantState, Usage
 from tenants.auth import Caller
 from tenants.errors import TollgateError
 
@@ -88,6 +88,13 @@ class Booking:
             facts["held_usd"] = hold.amount
         self.target, self._facts = target, facts
         return True
+
+    def use(self, credential: Credential) -> None:
+        """Go on with another secret of the same key: same model, price and hold, and no fallback."""
+        replaced = replace(self.target, credential=credential)
+        targets = [replaced if one is self.target else one for one in self.decision.targets]
+        self.decision = replace(self.decision, targets=tuple(targets))
+        self.target = replaced
 
     async def settle_done(self) -> tuple[dict[str, Any], Decimal | None]:
         """Settle a complete answer: its usage for the client, and its cost (None if the database was away)."""

@@ -28,7 +28,7 @@ from llm.engine.limits import Standing
 from llm.engine.refusals import Refusal
 from llm.errors import ByokRejected, GatewayFailed, NoRoute, ProviderError, UpstreamAuthFailed, UpstreamRateLimited
 from llm.routing.plan import plan
-from llm.types import Call, ChatRequest, Completed, Decision, RouteCaller, Target, TenantState
+from llm.types import Call, ChatRequest, Completed, Credential, Decision, RouteCaller, Target, TenantState
 from tenants.auth import Caller
 from tenants.errors import TollgateError, Unavailable
 
@@ -173,8 +173,12 @@ class Journey:
                 return
             except ProviderError as error:
                 self._keep_shortest_wait(error)
+                instead = await _own_key_after(error, booking.target)
                 if self._channel is not None or len(booking.attempts) >= MAX_ATTEMPTS:
                     raise
+                if instead is not None:
+                    booking.use(instead)
+                    continue
                 if isinstance(error, NeverSent) and index + 1 == len(targets) and self.runtime.may_retry():
                     await self._at_the_provider(_jitter(len(booking.attempts)))
                     continue
@@ -355,9 +359,17 @@ def _as_own(error: ProviderError, target: Target) -> ProviderError:
     """An error with the tenant's own key is the tenant's to mend: named, and never answered with the platform's key."""
     if target.key_source != "byok" or not isinstance(error, (UpstreamAuthFailed, ByokRejected)):
         return error
-    return ByokRejected(
-        f"The provider refuses your own key, the stored one named “{_key_name(target)}”. Replace it, or remove it."
-    )
+    refusal = f"The provider refuses your own key, the stored one named “{_key_name(target)}”."
+    if isinstance(error, ByokRejected) and not error.invalid:
+        return ByokRejected(f"{refusal} Its account has no credit: top it up, or replace the key.", invalid=False)
+    return ByokRejected(f"{refusal} Replace it, or remove it.")
+
+
+async def _own_key_after(error: ProviderError, target: Target) -> Credential | None:
+    """If the tenant's own key was refused: what to try instead, because it was rotated a moment ago."""
+    if not isinstance(error, ByokRejected) or not error.invalid or target.credential is None:
+        return None
+    return await tenant_state.after_refusal(target.credential)
 
 
 def _key_name(target: Target) -> str:

@@ -103,7 +103,7 @@ class Runtime:
         if self._client is not None:
             await self._client.aclose()
             self._client = None
-        tenant_state.TENANTS.clear()
+        tenant_state.forget()
         auth.CALLERS.clear()
 
     def spawn(self, journey: Coroutine[Any, Any, Any], *, stop: Callable[[], None]) -> "asyncio.Task[Any]":
@@ -156,6 +156,6 @@ def reset() -> Runtime:
     global RUNTIME  # noqa: PLW0603 - tests only
     RUNTIME = Runtime()
     snapshot.WATCH.reset()
-    tenant_state.TENANTS.clear()
+    tenant_state.forget()
     auth.CALLERS.clear()
     return RUNTIME

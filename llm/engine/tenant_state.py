@@ -1,37 +1,39 @@
-"""What a tenant set up, as routing needs it: configs, own provider keys, markup. At most a second old."""
+"""What a tenant set up, as routing needs it: configs, own provider keys, markup. At most a second old.
+
+And what becomes of an own key that its provider refuses: marked invalid, unless it was just rotated.
+"""
 
 import logging
 import uuid
 from collections import defaultdict
 from decimal import Decimal
 
+from django.utils import timezone
+
 from llm import models
-from llm.fields import CannotDecrypt
+from llm.catalog import validation
+from llm.fields import CannotDecrypt, Secret
 from llm.types import Config, Credential, TenantState
-from tenants import scoping
+from tenants import audit, scoping
 from tenants.auth import Cache
+from tenants.errors import Unavailable
 from tenants.models import Tenant
 
 logger = logging.getLogger(__name__)
+
+REFUSED_WORDS = "The provider refused it on a request. Is the key right, in force, and allowed to use the model?"
 
 
 def load(tenant_id: uuid.UUID) -> TenantState:
     """Ask the database. A key that does not decrypt is left out and named in the log by its id."""
     usable: dict[uuid.UUID, list[Credential]] = defaultdict(list)
     unusable: set[uuid.UUID] = set()
-    for row in scoping.rows(models.ProviderCredential, tenant_id=tenant_id).order_by("pk"):
-        if not (row.is_active and row.is_validated):
+    for row in scoping.rows(models.ProviderCredential, tenant_id=tenant_id).filter(is_active=True).order_by("pk"):
+        credential = _credential(row) if row.is_validated else None
+        if credential is None:
             unusable.add(row.provider_id)
-            continue
-        try:
-            secret = row.open()
-        except CannotDecrypt as error:
-            logger.error("Own key %s cannot be used: %s", row.pk, error)
-            unusable.add(row.provider_id)
-            continue
-        usable[row.provider_id].append(
-            Credential(id=row.pk, name=row.key_name, secret=secret, source="byok", weight=row.weight)
-        )
+        else:
+            usable[row.provider_id].append(credential)
     configs = [_config(row) for row in scoping.rows(models.LLMConfig, tenant_id=tenant_id)]
     default = scoping.rows(models.LLMConfig, tenant_id=tenant_id).filter(is_tenant_default=True).first()
     markup, fee = Tenant.objects.values_list("markup_percent", "byok_fee_percent").get(pk=tenant_id)
@@ -43,6 +45,15 @@ def load(tenant_id: uuid.UUID) -> TenantState:
         markup=Decimal(markup) / 100,
         byok_fee=Decimal(fee) / 100,
     )
+
+
+def _credential(row: models.ProviderCredential) -> Credential | None:
+    try:
+        secret = row.open()
+    except CannotDecrypt as error:
+        logger.error("Own key %s cannot be used: %s", row.pk, error)
+        return None
+    return Credential(id=row.pk, name=row.key_name, secret=secret, source="byok", weight=row.weight)
 
 
 def _config(row: models.LLMConfig) -> Config:
@@ -61,4 +72,36 @@ def _config(row: models.LLMConfig) -> Config:
     )
 
 
+async def after_refusal(credential: Credential) -> Credential | None:
+    """A provider refused this own key (401, 403): mark it invalid. None, or the same key with the secret to try
+    instead: it was rotated a moment ago, or the refused secret is a new one and the one before it is still kept.
+
+    One question to the database for all requests that meet the same refusal, in a thread of its own.
+    """
+    try:
+        instead: Credential | None = await REFUSED.get((credential.id, credential.secret))
+    except Unavailable:  # the database is away: the next refusal will tell it
+        return None
+    return instead
+
+
+def _refuse(refused: tuple[uuid.UUID, Secret]) -> Credential | None:
+    credential_id, secret = refused
+    row = validation.refused(
+        credential_id=credential_id,
+        secret=secret,
+        words=REFUSED_WORDS,
+        actor=audit.system("a request that the provider refused"),
+        now=timezone.now(),
+    )
+    return None if row is None else _credential(row)
+
+
 TENANTS = Cache(load)
+REFUSED = Cache(_refuse)
+
+
+def forget() -> None:
+    """What is remembered of tenants and their keys belongs to this run, or this test."""
+    TENANTS.clear()
+    REFUSED.clear()

@@ -16,6 +16,6 @@ DROP = "DROP VIEW user_api_keys"
 
 
 class Migration(migrations.Migration):
-    dependencies = [("llm", "0001_initial")]
+    dependencies = [("llm", "0002_byok_rotation")]
 
     operations = [migrations.RunSQL(MAKE, DROP)]

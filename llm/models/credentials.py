@@ -1,12 +1,13 @@
 """Provider keys: the platform's own, and tenants' (BYOK). Encrypted, write-only."""
 
 import uuid
+from datetime import datetime
 
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
-from llm.fields import SealedField, Secret
+from llm.fields import CannotDecrypt, SealedField, Secret
 from llm.models.catalog import LLMProvider
 from tenants.models import Tenant
 
@@ -34,6 +35,10 @@ class ProviderCredential(models.Model):
     last_validated_at = models.DateTimeField(null=True, editable=False)
     last_used_at = models.DateTimeField(null=True, editable=False)
     last_rotated_at = models.DateTimeField(null=True, editable=False)
+    previous_sealed = SealedField(null=True, editable=False)
+    previous_until = models.DateTimeField(
+        null=True, editable=False, help_text="Until then the secret before it comes back if this one is refused."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -56,16 +61,45 @@ class ProviderCredential(models.Model):
         """What may be shown of it."""
         return f"{self.prefix}…{self.suffix}"
 
-    @property
-    def binding(self) -> bytes:
-        """Whom the ciphertext is bound to: it opens in this row of this tenant only."""
-        return f"llm_provider_credentials:{self.pk}:{self.tenant_id or 'platform'}:{self.provider_id}:sealed".encode()
-
     def put(self, secret: Secret) -> None:
         """Encrypt `secret` into this row (unsaved) and keep what may be shown of it."""
-        self.sealed = SealedField.seal(secret, self.binding)
+        self.sealed = self._seal(secret, "sealed")
         self.prefix, self.suffix, self.fingerprint = secret.prefix, secret.suffix, secret.fingerprint
+
+    def put_previous(self, secret: Secret, *, until: datetime) -> None:
+        """Keep (unsaved) the secret before this one, to come back to."""
+        self.previous_sealed, self.previous_until = self._seal(secret, "previous_sealed"), until
+
+    def forget_previous(self) -> None:
+        """Drop it (unsaved)."""
+        self.previous_sealed = self.previous_until = None
 
     def open(self) -> Secret:
         """The key itself. Raises llm.fields.CannotDecrypt."""
-        return SealedField.open(self.sealed, self.binding)
+        return SealedField.open(self.sealed, self._binding("sealed"))
+
+    def open_previous(self) -> Secret | None:
+        """The one before it, while it is kept. Raises llm.fields.CannotDecrypt."""
+        kept = self.previous_sealed
+        return None if kept is None else SealedField.open(kept, self._binding("previous_sealed"))
+
+    def reseal(self) -> None:
+        """Encrypt (unsaved) the same secrets under the key that encrypts now. Raises llm.fields.CannotDecrypt."""
+        current, previous = self.open(), self.open_previous()
+        self.put(current)
+        if previous is not None:
+            self.previous_sealed = self._seal(previous, "previous_sealed")
+
+    def holds(self, secret: Secret) -> bool:
+        """Whether this is the key it holds. What cannot be opened holds nothing."""
+        try:
+            return self.open().same_as(secret)
+        except CannotDecrypt:
+            return False
+
+    def _seal(self, secret: Secret, field: str) -> bytes:
+        return SealedField.seal(secret, self._binding(field))
+
+    def _binding(self, field: str) -> bytes:
+        """Whom a ciphertext is bound to: it opens in this field of this row of this tenant only."""
+        return f"llm_provider_credentials:{self.pk}:{self.tenant_id or 'platform'}:{self.provider_id}:{field}".encode()

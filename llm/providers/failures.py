@@ -50,7 +50,8 @@ _PARAM = re.compile(r"^[A-Za-z0-9_.\[\]-]{1,80}$")
 # Words of an error object's `type` and `code`, first match wins, to the status the provider meant.
 _MEANS = (
     (re.compile(r"rate_?limit|too_many_requests|insufficient_quota|quota_exceeded|throttl"), 429),
-    (re.compile(r"authentication|invalid_api_key|unauthori[sz]ed|permission|forbidden|billing|payment"), 401),
+    (re.compile(r"authentication|invalid_api_key|unauthori[sz]ed|permission|forbidden"), 401),
+    (re.compile(r"billing|payment"), 402),
     (re.compile(r"not_found"), 404),
     (re.compile(r"overloaded|server_error|api_error|internal|unavailable|timeout|upstream|provider"), 503),
     (
@@ -154,7 +155,8 @@ def _plain(status: int, *, byok: bool) -> ProviderError:
         if byok:
             return ByokRejected(
                 "The provider refused your own stored key. Check that it is valid, allowed to use this model and has "
-                "credit, or replace it."
+                "credit, or replace it.",
+                invalid=status != 402,
             )
         return UpstreamAuthFailed("The provider refused the gateway's key. The operator has been told.")
     if status == 404:

@@ -20,16 +20,15 @@ def _look(question: Question, provider: Provider, requires_byok: bool) -> Keys:
     own, unusable = _own_keys(question, provider)
     if own:
         return Keys("byok", own)
+    if unusable:  # who brought a key wants to pay its vendor: the platform's never steps in for it
+        return Keys("", refusal=("byok_not_validated", f"your own key for {provider.slug} is not active and validated"))
     byok_only = requires_byok or (config is not None and not config.use_platform_key)
     if provider.credentials and not byok_only:
-        note = f"Your own key for {provider.slug} is not validated; the platform's is used." if unusable else ""
-        return Keys("platform", provider.credentials, note=note)
-    if unusable:
-        return Keys("", refusal=("byok_not_validated", f"your own key for {provider.slug} is not active and validated"))
+        return Keys("platform", provider.credentials)
     if byok_only:
         asks = "the rule" if requires_byok else "the config"
         return Keys(
-            "", refusal=("byok_required", f"{asks} asks for your own key, and you have none for {provider.slug}")
+            "", refusal=("byok_required", f"{asks} asks for your own key, and you have none in use for {provider.slug}")
         )
     return Keys("", refusal=("no_credential", f"there is no key for {provider.slug}"))
 

@@ -124,7 +124,7 @@ def _reason(walk: Walk) -> str:
 
 
 def _notes(question: Question, route: Sequence[Entry], targets: Sequence[Target]) -> list[str]:
-    """What a reader should know about the choice: replacements, sunsets, lowered caps, keys and slowness."""
+    """What a reader should know about the choice: replacements, sunsets, lowered caps and slowness."""
     notes, slow = question.notes, slow_models(question)
     for entry in route[:TARGETS]:
         model = entry.model
@@ -138,9 +138,6 @@ def _notes(question: Question, route: Sequence[Entry], targets: Sequence[Target]
                 f" {question.state.ttft_ms[model.id]:,.0f} ms, {question.wish.level} promises"
                 f" {question.policy.max_latency_ms:,} ms."
             )
-        note = keys_of(question, entry).note
-        if note and note not in notes:
-            notes.append(note)
     if targets and question.asked_cap is None and question.request.kind == "chat":
         first = targets[0]
         if question.request.input_tokens + first.output_cap == first.model.context_window:

@@ -94,12 +94,11 @@ class AllowList:
 
 @dataclass(slots=True, eq=False)
 class Keys:
-    """The keys that may be used at one provider, or why none may. `source` as in Target; `note` is for the decision."""
+    """The keys that may be used at one provider, or why none may. `source` as in Target."""
 
     source: str
     credentials: tuple[Credential, ...] = ()
     refusal: Refusal | None = None
-    note: str = ""
 
 
 class Question:

@@ -35,7 +35,7 @@ ANSWERS: dict[str, Answer] = {
         503, "api_error", "no_credential", "Add your own key for the provider, or choose a model that needs none."
     ),
     "byok_not_validated": Answer(
-        503, "api_error", "no_credential", "Validate your own key for the provider again, or replace it."
+        503, "api_error", "no_credential", "Validate your own key for the provider again, replace it, or switch it off."
     ),
     "dialect_unsupported": Answer(503, "api_error", "no_credential", "Choose a model of another provider."),
     "capability": Answer(

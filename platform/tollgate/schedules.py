@@ -27,6 +27,14 @@ JOBS = (
         "Asks each active provider for its model list and records its health.",
     ),
     Job(
+        "llm.tasks.revalidate_byok_keys",
+        "Re-validate tenants' own keys",
+        1,
+        IntervalSchedule.DAYS,
+        86_400,
+        "Asks each provider whether it still takes the tenants' own keys; drops secrets whose overlap is over.",
+    ),
+    Job(
         "billing.tasks.roll_up_daily",
         "Roll up usage",
         1,

@@ -5,6 +5,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import Q, QuerySet
@@ -70,11 +71,17 @@ class KeyForm(PageForm):
     rate_limit_rpm = forms.IntegerField(required=False, min_value=1, help_text="Requests a minute. Empty: no limit.")
     rate_limit_tpm = forms.IntegerField(required=False, min_value=1, help_text="Tokens a minute. Empty: no limit.")
     expires_at = forms.DateTimeField(required=False, widget=MomentInput, help_text="In UTC. Empty: never.")
+    owner = forms.ModelChoiceField(
+        queryset=User.objects.none(),
+        required=False,
+        help_text="The member whose usage its requests are counted as. Empty: nobody's.",
+    )
 
     def spec(self) -> keys.KeySpec:
         values = dict(self.cleaned_data)
         references = values.pop("allowed_models").split()
-        return keys.KeySpec(allowed_models=references or None, **values)
+        owner = values.pop("owner", None)
+        return keys.KeySpec(allowed_models=references or None, owner_id=owner and owner.pk, **values)
 
 
 class RotateForm(PageForm):
@@ -105,7 +112,10 @@ def issue_page(request: HttpRequest, *, tenant: Tenant | None, back: str) -> Htt
         raise PermissionDenied
     form = KeyForm(request.POST or None)
     if tenant is None:
-        del form.fields["scopes"]
+        del form.fields["scopes"], form.fields["owner"]
+    else:
+        members: Any = form.fields["owner"]
+        members.queryset = User.objects.filter(memberships__tenant=tenant).order_by("username")
     if form.is_valid():
         try:
             with transaction.atomic():

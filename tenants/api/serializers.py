@@ -1,14 +1,20 @@
-"""Tenants and their keys as staff see them."""
+"""Tenants, their keys and their members, as staff and as tenants themselves write and read them."""
 
+from datetime import timedelta
 from typing import Any, ClassVar
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from tenants.api.fields import Percent, StrictModelSerializer, StrictSerializer, Text, Usd, Whole
+from tenants import members
+from tenants.api.fields import Choice, Percent, StrictModelSerializer, StrictSerializer, Text, Usd, Whole
+from tenants.auth import Caller
+from tenants.errors import NotFound
 from tenants.keys import KeySpec
-from tenants.models import ApiKey, Scope, Tenant, valid_model_list
+from tenants.models import DEFAULT_SCOPES, ApiKey, Membership, Scope, Tenant, valid_model_list
 
 _MOST_MODELS = 1000
+_MOST_OVERLAP_H = 168
 
 
 class StringList(serializers.ListField):
@@ -50,10 +56,27 @@ class TenantSerializer(StrictModelSerializer):
         return Tenant.objects.create(**{"name": validated_data["slug"]} | validated_data)
 
 
+@extend_schema_field({"type": "string", "nullable": True, "description": "A member's user id or user name."})
+class MemberReference(serializers.Field[Any, Any, Any, Any]):
+    """A member of the tenant in the serializer's context, by user name or user id; the user's id within."""
+
+    def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, bool) or not isinstance(data, (str, int)):
+            raise serializers.ValidationError("Not a member: a user name or user id is wanted.")
+        try:
+            return members.find(tenant_id=self.context["tenant_id"], reference=str(data)).user_id
+        except NotFound as error:
+            raise serializers.ValidationError("No member of the tenant is called so.") from error
+
+
 class KeySerializer(serializers.ModelSerializer[ApiKey]):
     """A key as it may be read for ever: never the key itself."""
 
     key = serializers.CharField(source="masked", read_only=True, help_text="Its beginning and its end.")
+    owner = serializers.CharField(source="owner.username", read_only=True, default=None, allow_null=True)
+    user_id = serializers.CharField(
+        source="owner_id", read_only=True, allow_null=True, help_text="Whose usage its requests are counted as."
+    )
 
     class Meta:
         model = ApiKey
@@ -61,6 +84,8 @@ class KeySerializer(serializers.ModelSerializer[ApiKey]):
             "id",
             "name",
             "key",
+            "owner",
+            "user_id",
             "scopes",
             "allowed_models",
             "budget_limit_daily",
@@ -94,10 +119,96 @@ class NewKeySerializer(StrictSerializer):
     rate_limit_tpm = Whole(required=False, allow_null=True, min_value=0)
     max_concurrency = Whole(required=False, min_value=1)
     expires_at = serializers.DateTimeField(required=False, allow_null=True)
+    owner = MemberReference(source="owner_id", required=False, allow_null=True)
 
     def spec(self) -> KeySpec:
         """What was asked for, once it is valid."""
         return KeySpec(**self.validated_data)
+
+
+class OwnKeySpecSerializer(StrictSerializer):
+    """A key that a tenant makes: no more than the calling key may do itself. Without an owner it is the caller's."""
+
+    name = Text(max_length=100)
+    scopes = serializers.ListField(child=serializers.ChoiceField(choices=Scope.choices), required=False, max_length=20)
+    allowed_models = StringList(required=False, allow_null=True, validators=[valid_model_list])
+    expires_at = serializers.DateTimeField(required=False, allow_null=True)
+    owner = MemberReference(source="owner_id", required=False, allow_null=True)
+
+    def validate_scopes(self, scopes: list[str]) -> list[str]:
+        lacking = [scope for scope in scopes if scope not in self._caller.scopes]
+        if lacking:
+            raise serializers.ValidationError(f"The calling key lacks the scope `{lacking[0]}`, so it cannot give it.")
+        return scopes
+
+    def validate_allowed_models(self, references: list[str] | None) -> list[str] | None:
+        if not within(references, self._caller.allowed_models):
+            raise serializers.ValidationError(
+                "The calling key may not use all of these models, so it cannot give them."
+            )
+        return references
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "scopes" not in attrs and not self._caller.scopes & set(DEFAULT_SCOPES):
+            raise serializers.ValidationError({"scopes": ["Name them: the calling key has none of the usual ones."]})
+        return attrs
+
+    def spec(self) -> KeySpec:
+        """What was asked for, once it is valid; what was left out is the caller's own."""
+        caller = self._caller
+        unsaid: dict[str, Any] = {
+            "scopes": [scope for scope in DEFAULT_SCOPES if scope in caller.scopes],
+            "allowed_models": None if caller.allowed_models is None else list(caller.allowed_models),
+            "owner_id": None if caller.owner is None else caller.owner.pk,
+        }
+        return KeySpec(**unsaid | self.validated_data)
+
+    @property
+    def _caller(self) -> Caller:
+        caller: Caller = self.context["caller"]
+        return caller
+
+
+def within(references: list[str] | None, allowed: tuple[str, ...] | None) -> bool:
+    """Whether one allow-list lets through no more than another. None allows all; `provider/*` a provider's models."""
+    if allowed is None:
+        return True
+    if references is None:
+        return False
+    return all(one in allowed or ("/" in one and f"{one.partition('/')[0]}/*" in allowed) for one in references)
+
+
+class RotateKeySerializer(StrictSerializer):
+    """For how many hours the old key goes on working beside its successor."""
+
+    overlap_hours = Whole(required=False, min_value=0, max_value=_MOST_OVERLAP_H, default=24)
+
+    def validate_overlap_hours(self, hours: int) -> timedelta:
+        return timedelta(hours=hours)
+
+
+class MemberSerializer(StrictModelSerializer):
+    """A member: a user, and their role in the tenant. Who is new is made, without a password."""
+
+    username = Text(source="user.username", max_length=150)
+    email = serializers.EmailField(source="user.email", required=False, allow_blank=True, max_length=254)
+    user_id = serializers.CharField(read_only=True)
+    role = Choice(choices=Membership.Role.choices, required=False)
+
+    class Meta:
+        model = Membership
+        fields: ClassVar[Any] = ["id", "user_id", "username", "email", "role", "created_at"]
+
+    def new_member(self) -> members.NewMember:
+        """Who was asked for, once it is valid."""
+        given = dict(self.validated_data)
+        return members.NewMember(**given.pop("user"), **given)
+
+
+class RoleSerializer(StrictSerializer):
+    """A member's new role."""
+
+    role = Choice(choices=Membership.Role.choices)
 
 
 class IssuedKeySerializer(serializers.Serializer[Any]):

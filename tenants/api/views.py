@@ -3,7 +3,7 @@
 import uuid
 from typing import Any, ClassVar
 
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, viewsets
@@ -85,16 +85,16 @@ class KeyViewSet(StaffView, mixins.ListModelMixin, viewsets.GenericViewSet[ApiKe
     def get_queryset(self) -> QuerySet[ApiKey]:
         if getattr(self, "swagger_fake_view", False):
             return super().get_queryset()
-        return scoping.rows(ApiKey, tenant_id=tenant_of(self.kwargs["tenant"]).pk)
+        return scoping.rows(ApiKey, tenant_id=tenant_of(self.kwargs["tenant"]).pk).select_related("owner")
 
     def get_object(self) -> ApiKey:
-        return scoping.one(ApiKey, tenant_id=tenant_of(self.kwargs["tenant"]).pk, pk=_key_id(self.kwargs["key"]))
+        return scoping.one(ApiKey, tenant_id=tenant_of(self.kwargs["tenant"]).pk, pk=id_of(self.kwargs["key"], ApiKey))
 
     @extend_schema(request=serializers.NewKeySerializer, responses={201: serializers.IssuedKeySerializer})
     def create(self, request: Request, tenant: str) -> Response:
         """Make a key. The answer is the only time it is shown."""
-        given = serializers.NewKeySerializer(data=request.data)
         row = tenant_of(tenant)
+        given = serializers.NewKeySerializer(data=request.data, context={"tenant_id": row.pk})
         given.is_valid(raise_exception=True)
         key, secret = standing.issue_key(tenant=row, spec=given.spec(), actor=actor_of(request), now=timezone.now())
         return Response({"id": str(key.pk), "key": secret}, status=201)
@@ -109,8 +109,9 @@ class KeyViewSet(StaffView, mixins.ListModelMixin, viewsets.GenericViewSet[ApiKe
         return Response(status=204)
 
 
-def _key_id(text: str) -> uuid.UUID:
+def id_of(text: str, model: type[Model]) -> uuid.UUID:
+    """The id in a path. Raises NotFound for what is none."""
     try:
         return uuid.UUID(text)
     except ValueError as error:
-        raise scoping.missing(ApiKey) from error
+        raise scoping.missing(model) from error

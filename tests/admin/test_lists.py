@@ -18,7 +18,7 @@ from tests.admin import rows
 LISTS = {
     "llm_llmprovider": 5,
     "llm_llmmodel": 8,
-    "llm_providercredential": 6,
+    "llm_providercredential": 7,
     "llm_llmroutingrule": 6,
     "llm_powerlevelpolicy": 8,
     "llm_llmconfig": 6,

@@ -43,7 +43,7 @@ class Desk:
     bill: Bill
     take: Callable[[str], Behaviour]
     models: Callable[[], list[str]]
-    expected_key: Callable[[], str | None]
+    accepts: Callable[[str], bool]
 
 
 def parsed(raw: bytes) -> Any:
@@ -112,9 +112,8 @@ class Exchange:
             return self._error(404, f"Invalid URL ({method} {path})")
         elif method != "POST":
             return self._error(405, "Method not allowed.")
-        expected = behaviour.expected_key or self.desk.expected_key()
-        key = self.key()
-        if expected is not None and key != expected:
+        key, scripted = self.key(), behaviour.expected_key
+        if not (self.desk.accepts(key) if scripted is None else key == scripted):
             return 401, anthropic_wire.wrong_key(key) if self.anthropic else openai_wire.wrong_key(key)
         if behaviour.status != 200:
             return behaviour.status, self._error_body()

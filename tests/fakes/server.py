@@ -42,7 +42,8 @@ class FakeProvider:
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._desk = Desk(self._bill, self._take, self._models, lambda: self.expected_key)
+        self._refused: set[str] = set()
+        self._desk = Desk(self._bill, self._take, self._models, self._accepts)
 
     # Life
 
@@ -130,9 +131,24 @@ class FakeProvider:
         with self._lock:
             self._queues.setdefault(model, deque()).extend(behaviours * times)
 
-    def reset(self) -> None:
-        """Forget scripts, queues, requests and the bill."""
+    def revoke(self, key: str) -> None:
+        """401 for this key from now on, the model list included; every other key is taken as before."""
         with self._lock:
+            self._refused.add(key)
+
+    def reinstate(self, key: str) -> None:
+        """Take a revoked key again."""
+        with self._lock:
+            self._refused.discard(key)
+
+    def _accepts(self, key: str) -> bool:
+        with self._lock:
+            return key not in self._refused and self.expected_key in (None, key)
+
+    def reset(self) -> None:
+        """Forget scripts, queues, revoked keys, requests and the bill."""
+        with self._lock:
+            self._refused.clear()
             self._scripts.clear()
             self._queues.clear()
             self._requests.clear()

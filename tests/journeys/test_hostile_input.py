@@ -20,10 +20,11 @@ from django.test import Client
 from billing.alert_models import AlertSubscription
 from billing.api import alert_serializers as alerts
 from billing.api import serializers as usage
-from llm.api import filters, routing_serializers, serializers
+from llm.api import byok_serializers, filters, routing_serializers, serializers
 from llm.wire import chat_schema
 from tenants import auth
 from tenants.api import serializers as tenants
+from tenants.models import Membership
 from tests import cast
 from tests.fakes import FakeProvider
 from tests.journeys import hostile
@@ -35,6 +36,8 @@ PROVIDERS = tuple(serializers.ProviderSerializer().fields)
 MODELS = tuple(serializers.ModelSerializer().fields)
 CONFIG = {"name": "c", "primary_model": "openai/gpt-4o"}
 HOOK = {"kind": "webhook", "target": "https://hooks.example.com/in"}
+OWN_KEYS = tuple(byok_serializers.OwnKeySerializer(context={"totals": {}}).fields)
+OWN_KEY = {"provider": "vendor", "name": "n", "api_key": "sk-0123456789abcdef"}
 PROVIDER = {"slug": "new", "base_url": "http://127.0.0.1:9/v1"}
 MODEL = {"provider": "openai", "model_id": "new"}
 RULE = {"model": "openai/gpt-4o", "power_level": "balanced"}
@@ -46,6 +49,10 @@ EXPLAIN = ("model", "power_level", "task_type", "priority", "config", "session_i
 WRITES: dict[str, tuple[str, str, str, dict[str, Any], tuple[str, ...]]] = {
     "make a config": ("POST", "llm/configs", TENANT, CONFIG, CONFIGS),
     "change a config": ("PATCH", "llm/configs/{config}", TENANT, {}, CONFIGS),
+    "add an own key": ("POST", "llm/byok/keys", TENANT, OWN_KEY, OWN_KEYS),
+    "change an own key": ("PATCH", "llm/byok/keys/{own_key}", TENANT, {}, OWN_KEYS),
+    "rotate an own key": ("POST", "llm/byok/keys/{own_key}/rotate", TENANT, {"api_key": "sk-9876543210fedcba"},
+                          tuple(byok_serializers.RotateOwnKeySerializer().fields)),
     "explain": ("POST", "llm/routing/explain", TENANT, {"model": "openai/gpt-4o"}, EXPLAIN),
     "subscribe": ("POST", "alerts/subscriptions", TENANT, HOOK, tuple(alerts.SubscriptionSerializer().fields)),
     "change a subscription": ("PATCH", "alerts/subscriptions/{subscription}", TENANT, {},
@@ -54,6 +61,10 @@ WRITES: dict[str, tuple[str, str, str, dict[str, Any], tuple[str, ...]]] = {
                                tuple(alerts.AdminSubscriptionSerializer().fields)),
     "change a tenant's subscription": ("PATCH", "admin/alerts/subscriptions/{subscription}", STAFF, {},
                                        tuple(alerts.AdminSubscriptionSerializer().fields)),
+    "make a key of one's own": ("POST", "keys", TENANT, {"name": "k"}, tuple(tenants.OwnKeySpecSerializer().fields)),
+    "rotate a key of one's own": ("POST", "keys/{key}/rotate", TENANT, {}, ("overlap_hours",)),
+    "add a member": ("POST", "members", TENANT, {"username": "new"}, tuple(tenants.MemberSerializer().fields)),
+    "change a member": ("PATCH", "members/{member}", TENANT, {"role": "viewer"}, ("role",)),
     "make a tenant": ("POST", "admin/tenants", STAFF, {"slug": "new"}, tuple(tenants.TenantSerializer().fields)),
     "change a tenant": ("PATCH", "admin/tenants/acme", STAFF, {}, tuple(tenants.TenantSerializer().fields)),
     "suspend": ("POST", "admin/tenants/acme/suspend", STAFF, {}, ("reason", "unknown")),
@@ -88,6 +99,9 @@ LISTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "alerts/subscriptions": (TENANT, ("kind", "is_active", *_PAGES)),
     "admin/alerts": (STAFF, (*alerts.AdminAlertQuery().fields, "cursor", "page_size")),
     "admin/alerts/subscriptions": (STAFF, ("kind", "is_active", "tenant", *_PAGES)),
+    "llm/byok/keys": (TENANT, (*filters.OwnKeyFilter.base_filters, *_PAGES)),
+    "keys": (TENANT, ("name", *_PAGES)),
+    "members": (TENANT, ("role", *_PAGES)),
     "llm/providers": (TENANT, (*filters.ProviderFilter.base_filters, *_PAGES)),
     "llm/models": (TENANT, (*filters.ModelFilter.base_filters, *_PAGES)),
     "admin/usage": (STAFF, (*usage.AdminUsageQuery().fields, "cursor", "page_size")),
@@ -113,6 +127,12 @@ DETAILS: dict[str, tuple[str, tuple[str, ...]]] = {
     "admin/alerts/subscriptions/{}": (STAFF, ("GET", "PATCH", "DELETE")),
     "admin/alerts/subscriptions/{}/test": (STAFF, ("POST",)),
     "admin/alerts/subscriptions/{}/rotate-secret": (STAFF, ("POST",)),
+    "llm/byok/keys/{}": (TENANT, ("GET", "PATCH", "DELETE")),
+    "llm/byok/keys/{}/validate": (TENANT, ("POST",)),
+    "llm/byok/keys/{}/rotate": (TENANT, ("POST",)),
+    "keys/{}": (TENANT, ("GET", "DELETE")),
+    "keys/{}/rotate": (TENANT, ("POST",)),
+    "members/{}": (TENANT, ("GET", "PATCH", "DELETE")),
     "llm/providers/{}": (TENANT, ("GET",)),
     "llm/models/{}": (TENANT, ("GET",)),
     "llm/models/openai/{}": (TENANT, ("GET",)),
@@ -150,9 +170,18 @@ class Desk:
         model = cast.make_model(cast.make_provider("openai", base_url))
         acme = cast.make_tenant()
         hook = AlertSubscription.objects.create(tenant=acme, events=["budget.threshold"], **HOOK)
+        # Who answers to every key: an own one can be added and rotated.
+        vendor = cast.make_provider("vendor", "sandbox://local", "sandbox")
+        cast.make_member(acme, "owner-of-acme")
+        cast.make_member(acme, "member-of-acme", role="developer")
         self.names = {
-            "config": cast.make_config(acme).pk, "rule": cast.make_rule(model).pk, "subscription": hook.pk,
-        }  # fmt: skip
+            "config": cast.make_config(acme).pk,
+            "subscription": hook.pk,
+            "rule": cast.make_rule(model).pk,
+            "own_key": cast.make_credential(vendor, "sk-own-0123456789", acme).pk,
+            "key": cast.make_key(acme, "other")[0].pk,
+            "member": Membership.objects.get(user__username="member-of-acme").pk,
+        }
         keys = {TENANT: cast.make_key(acme)[1], STAFF: cast.make_staff()[1]}
         self.clients = {
             who: Client(headers={"Authorization": f"Bearer {key}"}, raise_request_exception=False)
@@ -255,7 +284,9 @@ def test_a_hostile_value_in_any_field_is_refused_by_name_or_harmless(name: str, 
 @pytest.mark.parametrize("name", WRITES)
 def test_a_body_that_is_no_sound_object_is_refused_everywhere(name: str, desk: Desk) -> None:
     method, path, who, *_ = WRITES[name]
-    empty_is_fine = {"empty", "blank"} if name in {"suspend", "resume"} or method == "PATCH" else set()
+    empty_is_fine = (
+        {"empty", "blank"} if name in {"suspend", "resume", "rotate a key of one's own"} or method == "PATCH" else set()
+    )
     for kind, body in hostile.bodies_for(list(WRITES).index(name)).items():
         status = desk.ask(who, method, path, body, name=kind)
         if status < 400 and kind not in empty_is_fine | _FINE.get(name, set()):
@@ -269,6 +300,7 @@ def test_a_body_that_is_no_sound_object_is_refused_everywhere(name: str, desk: D
 _FINE = {
     "suspend": {"null", "empty", "a list"},
     "resume": {"null", "empty", "a list"},
+    "rotate a key of one's own": {"null", "empty", "a list"},
     "explain": {"empty"},
     "deprecate": {"empty"},
 }

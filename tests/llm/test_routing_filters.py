@@ -162,12 +162,14 @@ class TestCredentials:
         unusable = tenant(byok_unusable=frozenset({OPENAI.id}))
         error = refusal(snapshot([KEYLESS]), of=unusable)
         assert codes(error.decision) == {"openai/gpt-4o": "byok_not_validated"}
-        assert error.message.endswith("Validate your own key for the provider again, or replace it.")
+        assert error.message.endswith("Validate your own key for the provider again, replace it, or switch it off.")
 
-    def test_the_platforms_key_serves_beside_an_own_one_that_is_not_validated_and_the_decision_says_so(self):
-        decision = route(snapshot([GPT]), "openai/gpt-4o", of=tenant(byok_unusable=frozenset({OPENAI.id})))
-        assert decision.targets[0].key_source == "platform"
-        assert decision.notes == ("Your own key for openai is not validated; the platform's is used.",)
+    def test_the_platforms_key_never_steps_in_for_an_own_one_that_is_not_validated(self):
+        error = refusal(snapshot([GPT]), "openai/gpt-4o", of=tenant(byok_unusable=frozenset({OPENAI.id})))
+        assert (told(error), codes(error.decision)) == (
+            (503, "api_error", "no_credential", False),
+            {"openai/gpt-4o": "byok_not_validated"},
+        )
 
     def test_a_configs_own_key_is_the_only_one_it_uses(self):
         keys = (credential("a", source="byok"), credential("b", source="byok"))

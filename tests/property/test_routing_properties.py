@@ -178,6 +178,7 @@ def test_no_target_is_one_that_key_or_config_forbids_or_uses_a_key_the_config_fo
         elif target.key_source == "platform":
             assert target.credential in target.model.provider.credentials
             assert not own
+            assert target.model.provider.id not in tenant.byok_unusable
             assert decision.config is None or decision.config.use_platform_key
         else:
             assert (target.key_source, target.credential) == ("none", None)

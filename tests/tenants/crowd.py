@@ -42,6 +42,7 @@ class House:
     refusal: RouteRefusal
     credential: ProviderCredential
     subscription: AlertSubscription
+    member: Membership
     marks: list[str] = field(default_factory=list)
 
 
@@ -136,7 +137,8 @@ def _house(slug: str, provider: LLMProvider) -> House:
         )
     )
     rows.append(AuditEvent.objects.create(at=today, actor_kind="key", tenant_id=tenant.pk, action="create"))
-    rows.append(Membership.objects.get(tenant=tenant))
+    membership = Membership.objects.create(tenant=tenant, user=User.objects.create_user(f"canary-{slug}-second"))
+    rows.append(membership)
     subscription = AlertSubscription.objects.create(
         tenant=tenant, kind="webhook", target=f"https://canary-{slug}.invalid/", events=["budget.threshold"],
         pepper_id=next(iter(settings.KEY_PEPPERS)),
@@ -151,7 +153,7 @@ def _house(slug: str, provider: LLMProvider) -> House:
     ]
     for row in rows:
         _mark(row, slug)
-    house = House(tenant, secret, key, config, usage, refusal, credential, subscription)
+    house = House(tenant, secret, key, config, usage, refusal, credential, subscription, membership)
     house.marks = [
         f"canary-{slug}",
         slug,

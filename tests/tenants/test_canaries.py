@@ -12,7 +12,7 @@ import pickle
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,12 @@ from django.db import connection
 from django.test import Client
 from django.urls import NoReverseMatch, reverse
 
-from llm.catalog import credentials, probes
+from llm.catalog import credentials, validation
 from llm.engine import snapshot
 from llm.fields import Secret
 from llm.models import LLMProvider, ProviderCredential
-from llm.tasks import check_all_providers, send_alerts
-from tenants import keys
+from llm.tasks import check_all_providers, revalidate_byok_key, revalidate_byok_keys, send_alerts
+from tenants import audit, keys
 from tenants.models import AuditEvent
 from tests import cast
 from tests.conftest import Gateway
@@ -43,6 +43,9 @@ from tollgate import logs
 PLATFORM = "canaryPlatformZq81mPx0LwT5aB9cD2"
 BYOK = "canaryByokVt52kRb7NsQw8eXz3Lp6T1"
 REPLACED = "sk-canary-replaced-Hy38dGc4Qe"
+ADDED = "sk-canary-added-Tn52vKe9Rw"
+ROTATED = "canaryRotatedFu83jXq6ZbCm4WsLy7"
+UNKNOWN_THERE = "sk-canary-unknown-there-Gp19hVx"
 WRONG = "sk-canary-mistyped-Jd67sLf2Xo with blanks"
 PASSWORD = "canary-Password-Uw93bTz6"
 ASK = {"model": "fakeai/m", "messages": [{"role": "user", "content": "Say hello"}]}
@@ -54,6 +57,7 @@ class Sinks:
     def __init__(self) -> None:
         self.said: dict[str, list[str]] = {}
         self.secrets = {"platform key": PLATFORM, "own key": BYOK, "replaced key": REPLACED, "mistyped key": WRONG,
+                        "added key": ADDED, "rotated key": ROTATED, "key the provider refuses": UNKNOWN_THERE,
                         "password": PASSWORD}  # fmt: skip
 
     def hear(self, sink: str, text: str) -> None:
@@ -142,7 +146,9 @@ def the_journey(gateway: Gateway, fake: FakeProvider, sinks: Sinks, secrets: dic
         for stream in (False, True):
             assert call("POST", "/v1/chat/completions", "tenant", ASK | {"stream": stream}).status_code == 200
         assert fake.requests[-1].headers["authorization"] == f"Bearer {BYOK}"
-        for status in (400, 401, 429, 500):
+        own_keys(fake, call)
+        validate = f"/api/v1/llm/byok/keys/{made.json()['credential']['id']}/validate"
+        for status in (400, 429, 500, 401):
             for words in (f"Incorrect API key provided: {BYOK}", f"Authorization: Bearer {BYOK} refused"):
                 echo = {"error": {"message": words, "type": "x", "code": BYOK, "param": BYOK}}
                 for behaviour in (Behaviour(status=status, error_body=echo), Behaviour(status=status, error_body=words),
@@ -150,6 +156,9 @@ def the_journey(gateway: Gateway, fake: FakeProvider, sinks: Sinks, secrets: dic
                     fake.once("m", behaviour)
                     refused = call("POST", "/v1/chat/completions", "tenant", ASK)
                     assert refused.status_code >= 400
+                    if refused.json()["error"]["code"] == "byok_rejected":  # and marked invalid
+                        assert call("POST", validate, "tenant").json()["is_validated"] is True
+                        time.sleep(1.1)
                 fake.reset()
         # The answer that shows a webhook's secret is the only one that may, so it is not heard.
         hook = {"kind": "webhook", "target": f"{fake.base_url}/hooks", "events": ["provider.down"]}
@@ -167,6 +176,23 @@ def the_journey(gateway: Gateway, fake: FakeProvider, sinks: Sinks, secrets: dic
                         "/api/v1/admin/tenants/acme/keys", "/v1/models"):  # fmt: skip
                 call("GET", url, who)
         call("POST", "/v1/chat/completions", "nobody", ASK)
+
+
+def own_keys(fake: FakeProvider, call: Callable[..., httpx.Response]) -> None:
+    """An own key is added, mistyped, refused, changed, rotated and asked about."""
+    path, own = "/api/v1/llm/byok/keys", {"provider": "fakeai", "name": "own"}
+    fake.revoke(UNKNOWN_THERE)
+    for secret, status in ((ADDED, 201), (WRONG, 400), (BYOK, 409)):
+        assert call("POST", path, "tenant", own | {"api_key": secret}).status_code == status
+    refused = call("POST", path, "tenant", own | {"name": "refused", "api_key": UNKNOWN_THERE}).json()
+    assert refused["is_validated"] is False
+    one = f"{path}/{call('GET', f'{path}?name=own', 'tenant').json()['results'][0]['id']}"
+    assert call("PATCH", one, "tenant", {"api_key": ROTATED}).status_code == 400
+    for secret, status in ((WRONG, 400), (UNKNOWN_THERE, 400), (ROTATED, 200)):
+        assert call("POST", f"{one}/rotate", "tenant", {"api_key": secret}).status_code == status
+    call("POST", f"{one}/validate", "tenant")
+    call("GET", path, "tenant")
+    call("GET", one, "tenant")
 
 
 @pytest.fixture
@@ -189,6 +215,9 @@ def sinks(gateway: Gateway, heard: io.StringIO, fake: FakeProvider) -> Sinks:
     for page in _admin_pages(browser):
         sinks.hear("admin", page)
     check_all_providers.delay()
+    revalidate_byok_keys.delay()
+    for key in ProviderCredential.objects.all():
+        revalidate_byok_key.delay(credential_id=str(key.pk))
     for path in Path(settings.CELERY_BROKER_TRANSPORT_OPTIONS["data_folder_out"]).glob("*"):
         text = path.read_text()
         sinks.hear("broker", text + base64.b64decode(json.loads(text)["body"]).decode())
@@ -222,7 +251,7 @@ def _admin_pages(browser: Client) -> Iterator[str]:
         yield browser.get(reverse(f"{name}_changelist")).content.decode()
         yield browser.get(reverse(f"{name}_add")).content.decode()
         for row in site.get_queryset(browser.get("/admin/").wsgi_request)[:2]:
-            for page in ("change", "history", "delete"):
+            for page in ("change", "history", "delete", "rotate"):
                 try:
                     answer = browser.get(reverse(f"{name}_{page}", args=(row.pk,)))
                 except NoReverseMatch:
@@ -235,7 +264,8 @@ def test_canary_secrets_appear_in_no_sink(sinks: Sinks) -> None:
     assert {sink for sink, texts in sinks.said.items() if len("".join(texts)) > 500} >= {
         "answers", "admin", "broker", "dumpdata", "tables", "audit", "logs",
     }  # fmt: skip
-    assert ProviderCredential.objects.filter(is_validated=True).count() == 2
+    assert ProviderCredential.objects.filter(is_validated=True).count() == 3
+    assert ProviderCredential.objects.filter(previous_sealed__isnull=False).count() == 1
     assert '"level":"debug"' in sinks.said["logs"][0]
     assert sinks.leaks() == []
 
@@ -268,7 +298,8 @@ def test_an_exception_on_the_way_of_a_key_does_not_say_it(db: None) -> None:
         with pytest.raises(Exception, match=r".") as caught:
             credentials.check_format(provider=provider, api_key=Secret(text))
         assert text not in f"{caught.value!r} {caught.value} {caught.value.__cause__!r} {vars(caught.value)}"
-    checked = probes.validate(credential=cast.make_credential(provider, PLATFORM), now=cast.LONG_AGO)
+    stored = cast.make_credential(provider, PLATFORM, is_validated=False)
+    checked = validation.validate(credential=stored, actor=audit.system("test"), now=cast.LONG_AGO)
     assert checked.validation_error
     assert PLATFORM not in checked.validation_error
 

@@ -48,11 +48,25 @@ def _reads(needs: str) -> Row:
 
 _HOOK = {"kind": "webhook", "target": "https://hooks.example.com/in"}
 _MODEL = {"provider": "openai", "model_id": "gpt-4o"}
+_OWN_KEY = {"provider": "openai", "name": "new", "api_key": "sk-new-0123456789abcdef"}
 _RULE = {"model": "openai/gpt-4o", "power_level": "balanced"}
 _LEVEL = {"max_price_per_1m_usd": "5", "max_latency_ms": 1, "allow_fallback": True, "prefer_cached": True}
 
 TABLE = {
     "me": _reads("usage:read"),
+    "keys": Row("manage", {"GET": (200, None), "POST": (201, {"name": "new"})}),
+    "keys/<key>": Row("manage", {"GET": (200, None), "DELETE": (204, None)}),
+    "keys/<key>/rotate": Row("manage", {"POST": (201, {})}),
+    "members": Row("manage", {"GET": (200, None), "POST": (201, {"username": "newcomer"})}),
+    "members/<member>": Row("manage", {"GET": (200, None), "PATCH": (200, {"role": "viewer"}), "DELETE": (204, None)}),
+    "llm/byok/keys": Row("configs", {"GET": (200, None), "POST": (201, _OWN_KEY)}),
+    "llm/byok/keys/<own_key>": Row(
+        "configs",
+        {"GET": (200, None), "PUT": (200, {"name": "new"}), "PATCH": (200, {"weight": 5}), "DELETE": (204, None)},
+    ),
+    "llm/byok/keys/<own_key>/validate": Row("configs", {"POST": (200, None)}),
+    # Nobody answers at its provider, so the new secret cannot be asked about.
+    "llm/byok/keys/<own_key>/rotate": Row("configs", {"POST": (503, {"api_key": "sk-new-0123456789abcdef"})}),
     "llm/usage": _reads("usage:read"),
     "llm/usage/summary": _reads("usage:read"),
     "llm/requests/<request_id>": _reads("usage:read"),
@@ -158,7 +172,9 @@ def objects(row: str, crowd: Crowd, actor: str, which: str) -> dict[str, str]:
         "provider": "openai",
         "model": "openai/gpt-4o",
         "tenant": "acme",
-        "key": crowd.acme.key.pk,
+        "key": crowd.acme.key.pk if seen_by_staff else mine.key.pk,
+        "member": mine.member.pk,
+        "own_key": mine.credential.pk,
         "credential": crowd.platform_credential.pk,
         "rule": crowd.rule_id,
         "level": "balanced",
@@ -169,7 +185,9 @@ def objects(row: str, crowd: Crowd, actor: str, which: str) -> dict[str, str]:
         "subscription": theirs.subscription.pk,
         "provider": "off",
         "model": "off/hidden",
-        "key": crowd.globex.key.pk,
+        "key": crowd.globex.key.pk if seen_by_staff else theirs.key.pk,
+        "member": theirs.member.pk,
+        "own_key": theirs.credential.pk,
         "credential": crowd.acme.credential.pk,
     }
     if which == "other's":
@@ -240,7 +258,7 @@ def has_others(path: str) -> bool:
     last = re.findall(r"<(\w+)>", path)[-1]
     if path.startswith("admin/"):
         return last in {"key", "credential"}
-    return last in {"request_id", "config", "provider", "model", "subscription"}
+    return last in {"request_id", "config", "provider", "model", "subscription", "key", "member", "own_key"}
 
 
 def test_the_matrix_has_several_thousand_cells() -> None:
@@ -315,6 +333,7 @@ ADMIN_EXTRAS = {
     "tenants/tenant/<object_id>/issue-key/", "tenants/tenant/<object_id>/suspend/",
     "tenants/tenant/<object_id>/resume/",
     "billing/alertsubscription/<object_id>/test/", "billing/alertsubscription/<object_id>/rotate-secret/",
+    "llm/providercredential/<object_id>/rotate/",
 }  # fmt: skip
 # Pages of no model: (what staff without any permission get for GET, for POST).
 ADMIN_PLAIN = {
