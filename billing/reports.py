@@ -149,8 +149,8 @@ def of_credentials(ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Totals]:
         first, last = marked[0], marked[-1]
         between = {first + timedelta(days=n) for n in range((last - first).days)} - set(marked)
         live = Q(billing_day__lt=first) | Q(billing_day__gt=last) | Q(billing_day__in=between)
-    rolled = _of(DailyUsage, None).filter(billing_day__in=marked, credential_id__in=ids)
-    unrolled = _of(UsageRecord, None).filter(live, credential_id__in=ids)
+    rolled = rows_of(DailyUsage, None).filter(billing_day__in=marked, credential_id__in=ids)
+    unrolled = rows_of(UsageRecord, None).filter(live, credential_id__in=ids)
     for rows, sums in ((rolled, _rolled_sums()), (unrolled, _live_sums())):
         for found in rows.values("credential_id").annotate(**sums):
             totals[found["credential_id"]].add(found)

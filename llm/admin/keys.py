@@ -47,7 +47,7 @@ def key_state(credential: ProviderCredential) -> SafeString:
 
 def last_use(credential: ProviderCredential) -> str:
     """When the newest request with it came in."""
-    return dress.ago(getattr(credential, "used_at", None), timezone.now())
+    return dress.ago(credential.last_used_at, timezone.now())
 
 
 class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
@@ -221,7 +221,7 @@ class ProviderCredentialAdmin(ModelAdmin):
     def state(self, obj: ProviderCredential) -> SafeString:
         return key_state(obj)
 
-    @display(description="Last used", ordering="used_at")
+    @display(description="Last used", ordering="last_used_at")
     def used(self, obj: ProviderCredential) -> str:
         return last_use(obj)
 

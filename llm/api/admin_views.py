@@ -140,7 +140,8 @@ class CredentialViewSet(StaffView, mixins.ListModelMixin, viewsets.GenericViewSe
         if getattr(self, "swagger_fake_view", False):
             return super().get_queryset()
         provider = references.provider(self.kwargs["provider"])
-        return ProviderCredential.objects.filter(provider=provider, tenant__isnull=True).select_related("provider")
+        mine = ProviderCredential.objects.filter(provider=provider, tenant__isnull=True).select_related("provider")
+        return credentials.with_last_use(mine)
 
     @extend_schema(
         request=routing_serializers.NewCredentialSerializer, responses={201: routing_serializers.CredentialSerializer}

@@ -42,7 +42,7 @@ class OwnKeySerializer(StrictModelSerializer):
     api_key = SecretField()
     weight = Whole(required=False, min_value=0, help_text="The share of requests among your keys of a provider.")
     masked = serializers.CharField(read_only=True, help_text="Its first and last four characters.")
-    last_used_at = serializers.DateTimeField(source="used_at", read_only=True, allow_null=True)
+    last_used_at = serializers.DateTimeField(read_only=True, allow_null=True)
     rotation = RotationSerializer(source="*", read_only=True)
     user_id = serializers.CharField(read_only=True, allow_null=True, help_text="Whose key to Tollgate added it.")
     totals = serializers.SerializerMethodField()

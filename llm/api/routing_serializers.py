@@ -78,6 +78,7 @@ class CredentialSerializer(serializers.ModelSerializer[ProviderCredential]):
     provider = serializers.CharField(source="provider.slug", read_only=True)
     name = serializers.CharField(source="key_name", read_only=True)
     key = serializers.CharField(source="masked", read_only=True, help_text="Its first and last four characters.")
+    last_used_at = serializers.DateTimeField(read_only=True, allow_null=True)
 
     class Meta:
         model = ProviderCredential

@@ -107,9 +107,10 @@ def require_byok(provider: LLMProvider) -> None:
 
 
 def with_last_use(rows: QuerySet[ProviderCredential]) -> QuerySet[ProviderCredential]:
-    """The same keys with `used_at`: when the newest request with each was accepted."""
+    """The same keys with `last_used_at`: when the newest request with each was accepted."""
     usage = UsageRecord.objects.filter(credential_id=OuterRef("pk")).order_by("-billing_day", "-id")
-    return rows.annotate(used_at=Subquery(usage.values("created_at")[:1]))
+    used_at = Subquery(usage.values("created_at")[:1])
+    return rows.annotate(last_used_at=used_at)  # type: ignore[no-redef] # it takes the place of the None
 
 
 def check_format(*, provider: LLMProvider, api_key: Secret) -> Secret:

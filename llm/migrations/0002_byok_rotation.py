@@ -11,6 +11,8 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        # It was never written; the newest request with a key says when it was used.
+        migrations.RemoveField(model_name='providercredential', name='last_used_at'),
         migrations.AddField(
             model_name='providercredential',
             name='previous_sealed',

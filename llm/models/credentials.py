@@ -33,7 +33,6 @@ class ProviderCredential(models.Model):
     is_validated = models.BooleanField(default=False, editable=False, help_text="The provider accepted it.")
     validation_error = models.TextField(blank=True, editable=False)
     last_validated_at = models.DateTimeField(null=True, editable=False)
-    last_used_at = models.DateTimeField(null=True, editable=False)
     last_rotated_at = models.DateTimeField(null=True, editable=False)
     previous_sealed = SealedField(null=True, editable=False)
     previous_until = models.DateTimeField(
@@ -41,6 +40,8 @@ class ProviderCredential(models.Model):
     )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
+
+    last_used_at: datetime | None = None  # no column: `credentials.with_last_use` reads it off the requests
 
     class Meta:
         db_table = "llm_provider_credentials"
