@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --requir
 UV := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test soak litellm-check lint format lock clean
+.PHONY: help install install-dev run test soak bench litellm-check lint format lock clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' Makefile | expand -t 16
@@ -46,6 +46,10 @@ format: install-dev ## let ruff fix and format
 
 soak: install-dev ## the long storm of clients and kills, on PostgreSQL: SEED=7 SECONDS=600
 	$(BIN)/python -m tests.soak.storm $(if $(SEED),--seed $(SEED)) --seconds $(or $(SECONDS),120)
+
+bench: install-dev ## what the gateway adds, against the goals: QUICK=1 JSON=1 TARGETS="name=port,key,path,model" UPSTREAM_PORT=
+	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(JSON),--json) \
+		$(if $(UPSTREAM_PORT),--upstream-port $(UPSTREAM_PORT)) $(TARGETS)
 
 litellm-check: install-dev ## Tollgate in front of a real LiteLLM proxy, installed by itself under var/
 	@$(BIN)/python -m tests.clients.litellm_check

