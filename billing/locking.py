@@ -70,7 +70,7 @@ def _make(windows: Sequence[Window]) -> None:
 def _lock(batch: Batch, keys: Sequence[str]) -> None:
     if keys:
         tail = " ORDER BY id FOR UPDATE" if rows.on_postgres() else ""
-        locked = rows.ask(*rows.among("SELECT id, spent, held FROM billing_windows WHERE id", keys, tail))
+        locked = rows.among("SELECT id, spent, held FROM billing_windows WHERE id", keys, tail)
         batch.windows |= {key: [rows.usd(spent), rows.usd(held)] for key, spent, held in locked}
 
 
@@ -78,7 +78,7 @@ def _delete_holds(operations: Sequence[Any]) -> dict[uuid.UUID, Decimal]:
     ids = [operation.hold.request_id for operation in operations if isinstance(operation, (Settle, Void))]
     if not ids:
         return {}
-    deleted = rows.ask(*rows.among("DELETE FROM billing_holds WHERE id", ids, " RETURNING id, amount"))
+    deleted = rows.among("DELETE FROM billing_holds WHERE id", ids, " RETURNING id, amount")
     return {rows.as_uuid(hold): rows.usd(amount) for hold, amount in deleted}
 
 
@@ -115,11 +115,11 @@ def _standings(operations: Sequence[Any], scope_sql: Mapping[str, str]) -> dict[
 
 def _of(statement: str, ids: set[uuid.UUID | None]) -> list[Any]:
     ids.discard(None)
-    return rows.ask(*rows.among(statement, ids)) if ids else []
+    return rows.among(statement, ids) if ids else []
 
 
 def _of_tenant(active: Any, daily: Any, monthly: Any) -> Standing:
-    return _standing(daily, monthly, None if active else TenantSuspended())
+    return _standing(daily, monthly, None if rows.truth(active) else TenantSuspended())
 
 
 def _standing(daily: Any, monthly: Any, barred: Exception | None) -> Standing:

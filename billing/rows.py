@@ -12,6 +12,7 @@ import orjson
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection, models
 
+from billing import libpq
 from billing.models import Adjustment, BudgetWindow, Hold, UsageRecord
 from tenants.fields import UsdField, to_column
 
@@ -20,11 +21,15 @@ _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 def as_json(value: Any) -> str:
+    return _json(value).decode()
+
+
+def _json(value: Any) -> bytes:
     """Compact JSON text; decimals as strings; without NUL, which PostgreSQL's text cannot hold."""
     payload = orjson.dumps(value, default=_plain)
     if b"\\u0000" in payload:
         payload = _NUL.sub(rb"\1", payload)
-    return payload.decode()
+    return payload
 
 
 def _plain(value: Any) -> Any:
@@ -59,49 +64,45 @@ def on_postgres() -> bool:
 
 
 def cursor_of() -> Any:
-    """A cursor on this thread's connection: server-side parameters and prepared statements on PostgreSQL."""
+    """A cursor on this thread's connection, with server-side parameters on PostgreSQL."""
     connection.ensure_connection()
     if on_postgres():
         import psycopg  # heavy, and not needed on SQLite
 
-        raw = connection.connection
-        if raw.prepare_threshold is None:
-            raw.prepare_threshold = 5
-        return psycopg.Cursor(raw)
+        return psycopg.Cursor(connection.connection)
     return connection.cursor()
 
 
-def ask(statement: str, values: Sequence[Any]) -> list[Any]:
-    """The rows of a query."""
-    cursor = cursor_of()
-    cursor.execute(statement, values)
+def among(statement: str, values: Iterable[Any], tail: str = "") -> list[Any]:
+    """The rows of `statement` with "is one of `values`" behind it, which are ids or window keys. Values as the database
+    writes them: `usd`, `truth`, `as_uuid` and `as_moment` read them."""
+    listed = list(values)
+    if on_postgres():
+        return libpq.rows(f"{statement} = ANY($1){tail}", [libpq.array(listed)])
+    query = f"{statement} IN ({', '.join(['%s'] * len(listed))}){tail}"
+    cursor = connection.cursor()
+    cursor.execute(query, [key(one) for one in listed])
     found: list[Any] = cursor.fetchall()
     return found
 
 
-def among(statement: str, values: Iterable[Any], tail: str = "") -> tuple[str, list[Any]]:
-    """(SQL, parameters) of `statement` with "is one of `values`" behind it: one array on PostgreSQL, a list of
-    placeholders on SQLite."""
-    listed = list(values)
-    if on_postgres():
-        return f"{statement} = ANY(%s){tail}", [listed]
-    places = ", ".join(["%s"] * len(listed))
-    named = [value.hex if isinstance(value, uuid.UUID) else value for value in listed]
-    return f"{statement} IN ({places}){tail}", named
+def truth(value: Any) -> bool:
+    """A boolean column's raw value."""
+    return value in ("t", 1)
 
 
 def usd(value: Any) -> Decimal:
     """A USD column's raw value."""
-    return value if on_postgres() else Decimal(value).scaleb(-10)
+    return Decimal(value) if on_postgres() else Decimal(value).scaleb(-10)
 
 
 def column(value: Decimal) -> Any:
     return to_column(value, connection.vendor)
 
 
-def key(value: uuid.UUID) -> Any:
-    """A UUID as a column's parameter."""
-    return value if on_postgres() else value.hex
+def key(value: uuid.UUID | str) -> Any:
+    """A UUID, or a window's key, as a column's parameter."""
+    return value if on_postgres() or isinstance(value, str) else value.hex
 
 
 def day(value: date) -> Any:
@@ -180,17 +181,17 @@ class Table:
     def insert(self, cursor: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         """`rows` by field name; what they leave out takes the field's default."""
         if on_postgres():
-            cursor.execute(self.postgres, [self.as_parameter(rows)])
+            cursor.execute(self.postgres, [self.as_parameter(rows).decode()])
         else:
             cursor.executemany(self._sqlite, [self._values({**self._defaults, **row}) for row in rows])
 
-    def as_parameter(self, rows: Sequence[Mapping[str, Any]]) -> str:
+    def as_parameter(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
         """All of `rows` as the one parameter of the statement `postgres`."""
         full = [{**self._defaults, **row} for row in rows]
         for row in full:
             for name, column in self._renamed:
                 row[column] = row.pop(name)
-        return as_json(full)
+        return _json(full)
 
     def _values(self, row: Mapping[str, Any]) -> list[Any]:
         return [
@@ -213,8 +214,8 @@ ADJUSTMENTS = Table(Adjustment, ignore_conflicts=True)
 # One statement for all that a batch changes: the ledger's thread waits for the interpreter after each round trip.
 _WRITE = (
     "WITH windows AS (UPDATE billing_windows w SET spent = v.spent, held = v.held"  # noqa: S608 - our own tables only
-    " FROM json_to_recordset(%s::json) AS v(id text, spent numeric, held numeric) WHERE w.id = v.id),"
-    f" holds AS ({HOLDS.postgres}) {USAGE.postgres}"
+    " FROM json_to_recordset($1::json) AS v(id text, spent numeric, held numeric) WHERE w.id = v.id),"
+    f" holds AS ({HOLDS.postgres.replace('%s', '$2')}) {USAGE.postgres.replace('%s', '$3')}"
 )
 
 
@@ -227,8 +228,8 @@ def write(
 ) -> None:
     """Set locked windows, given as (key, spent, held), to what they are to be; add holds and usage rows."""
     if on_postgres():
-        changed = as_json([{"id": window, "spent": spent, "held": held} for window, spent, held in windows])
-        cursor.execute(_WRITE, [changed, HOLDS.as_parameter(holds), USAGE.as_parameter(usage)])
+        changed = _json([{"id": window, "spent": spent, "held": held} for window, spent, held in windows])
+        libpq.run(_WRITE, [changed, HOLDS.as_parameter(holds), USAGE.as_parameter(usage)])
         return
     cursor.executemany(
         "UPDATE billing_windows SET spent = %s, held = %s WHERE id = %s",

@@ -339,3 +339,22 @@ def test_a_batch_is_bounded_and_first_come_is_first_served() -> None:
     connections.close_all()
     assert [number for batch in batches for number in batch] == list(range(3 * MAX_BATCH))
     assert max(len(batch) for batch in batches) <= MAX_BATCH
+
+
+async def test_prepared_statements_that_vanish_are_prepared_again_and_nobody_notices(
+    books: Books, ledger: Ledger
+) -> None:
+    hold = await ledger.reserve(books.ask("1"))
+    apply, lost = ledger._commit._apply, []
+
+    def after_deallocate_all(operations: Any) -> Any:
+        if not lost:
+            lost.append(True)
+            if connection.vendor == "postgresql":
+                connection.cursor().execute("DEALLOCATE ALL")
+        return apply(operations)
+
+    ledger._commit._apply = after_deallocate_all
+    assert await ledger.settle(books.settle(hold, "0.4"))
+    assert lost
+    assert await ask(books.window) == (usd("0.4"), 0)
