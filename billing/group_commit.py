@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
@@ -47,6 +48,15 @@ class Waiting:
         return self.future is not None and self.future.done() and not self.operation.must_happen
 
 
+@dataclass(slots=True)
+class Commits:
+    """What the thread has done since the process started: commits, operations in them, seconds they took."""
+
+    count: int = 0
+    operations: int = 0
+    seconds: float = 0.0
+
+
 class GroupCommit:
     """The thread. `tick` runs about every `tick_s` seconds between batches (lease, sweep)."""
 
@@ -67,6 +77,7 @@ class GroupCommit:
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._stop_by = 0.0
+        self.commits = Commits()
 
     @property
     def depth(self) -> int:
@@ -113,7 +124,7 @@ class GroupCommit:
             while not self._finished:
                 batch = self._take(self._tick_s if not self._kept else RETRY_S)
                 if batch:
-                    self._deliver(batch, self._commit(batch))
+                    self._deliver(batch, self._counted_commit(batch))
                 if time.monotonic() - ticked >= self._tick_s and not self._stopping:
                     ticked = time.monotonic()
                     self._between_batches()
@@ -144,6 +155,14 @@ class GroupCommit:
             connection.close()
         except Exception:  # a bug in it must not stop the thread that all wait on
             logger.exception("The ledger's tick failed")
+
+    def _counted_commit(self, batch: list[Waiting]) -> list[Any]:
+        started = time.perf_counter()
+        outcomes = self._commit(batch)
+        self.commits.seconds += time.perf_counter() - started
+        self.commits.operations += len(batch)
+        self.commits.count += 1
+        return outcomes
 
     def _commit(self, batch: list[Waiting], *, again: bool = True) -> list[Any]:
         """One outcome for each. A batch the database refuses is tried again one by one: one bad row fails alone."""

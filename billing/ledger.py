@@ -20,7 +20,7 @@ from django.db.models.functions import Now
 
 from billing import locking, posting, rows
 from billing.errors import LedgerUnavailable
-from billing.group_commit import GroupCommit
+from billing.group_commit import Commits, GroupCommit
 from billing.models import Hold as HoldRow
 from billing.models import LedgerLease
 from billing.posting import Batch, Disown, Extend, Hold, Reserve, Settle, Standing, Void
@@ -109,6 +109,11 @@ class Ledger:
     def depth(self) -> int:
         """Operations that wait for a commit."""
         return self._commit.depth
+
+    @property
+    def commits(self) -> Commits:
+        """What this process has committed so far."""
+        return self._commit.commits
 
     def tick(self) -> None:
         """Say that this process is alive, then sweep what silent ones left."""

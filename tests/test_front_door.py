@@ -34,7 +34,12 @@ def _fresh_health() -> Iterator[None]:
 
 
 async def ask(
-    path: str, *, headers: dict[str, str] | None = None, chunks: tuple[bytes, ...] = (b"",), method: str = "GET"
+    path: str,
+    *,
+    headers: dict[str, str] | None = None,
+    chunks: tuple[bytes, ...] = (b"",),
+    method: str = "GET",
+    client: str | None = "127.0.0.1",
 ) -> tuple[int, dict[str, str], bytes]:
     """One request through the ASGI application."""
     scope = {
@@ -47,7 +52,7 @@ async def ask(
         "raw_path": path.encode(),
         "query_string": b"",
         "headers": [(k.lower().encode(), v.encode()) for k, v in {"host": "testserver", **(headers or {})}.items()],
-        "client": ("127.0.0.1", 1),
+        "client": None if client is None else (client, 1),
         "server": ("127.0.0.1", 8084),
     }
     parts = [{"type": "http.request", "body": c, "more_body": i + 1 < len(chunks)} for i, c in enumerate(chunks)]
@@ -148,6 +153,73 @@ async def test_a_body_over_the_limit_is_refused_before_a_view_sees_it(
     assert json.loads(body)["error"]["code"] == "body_too_large"
 
 
+TOKEN = "of-the-scraper-9Kd83hQz6Vw1x"
+NEAR = ("127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1")
+FAR = ("192.0.2.7", "10.0.0.1", "2001:db8::7", "::ffff:192.0.2.7", "::", "0.0.0.0", "unknown", None)
+# What a request that came through a proxy carries, whoever wrote it: it claims to come from here, which counts nothing.
+FORWARDED = [
+    {"X-Forwarded-For": "127.0.0.1"},
+    {"X-Forwarded-For": ""},
+    {"Forwarded": "for=127.0.0.1"},
+    {"X-Real-IP": "127.0.0.1"},
+    {"X-Forwarded-Host": "localhost"},
+    {"X-Forwarded-Proto": "http"},
+    {"Via": "1.1 proxy"},
+]
+WRONG = ["", "Bearer", "Bearer ", "Bearer wrong", f"Bearer {TOKEN}x", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN[:-1]}é"]
+
+
+async def metrics_status(token: str, **request: Any) -> tuple[int, str | None]:
+    """Status, and the error's code, if it is one."""
+    with override_settings(METRICS_TOKEN=token):
+        status, headers, body = await ask("/metrics", **request)
+    if status == 200:
+        assert headers["cache-control"] == "no-store"
+        assert b"tollgate_database_up" in body
+        return 200, None
+    assert (headers["content-type"], headers["x-should-retry"]) == ("application/json", "false")
+    assert len(headers["x-request-id"]) == 36
+    assert b"tollgate_" not in body
+    assert TOKEN not in body.decode()
+    error = json.loads(body)["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return status, error["code"]
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_metrics_are_for_this_machine_and_for_whoever_has_the_token() -> None:
+    right = {"authorization": f"Bearer {TOKEN}"}
+    for near in NEAR:
+        assert await metrics_status("", client=near) == (200, None)
+        assert await metrics_status(TOKEN, client=near) == (200, None)
+    for far in FAR:
+        assert await metrics_status("", client=far) == (403, "permission_denied")
+        assert await metrics_status(TOKEN, client=far) == (401, "invalid_metrics_token")
+        assert await metrics_status(TOKEN, client=far, headers=right) == (200, None)
+    for forwarded in FORWARDED:
+        assert await metrics_status("", headers=forwarded) == (403, "permission_denied")
+        assert await metrics_status(TOKEN, headers=forwarded) == (401, "invalid_metrics_token")
+        assert await metrics_status(TOKEN, headers=forwarded | right) == (200, None)
+    # A token that is not the right one is refused from anywhere, and any is where none is set.
+    for client in ("127.0.0.1", "192.0.2.7"):
+        for wrong in WRONG:
+            refused = (401, "invalid_metrics_token")
+            assert await metrics_status(TOKEN, client=client, headers={"authorization": wrong}) == refused
+        assert await metrics_status("", client=client, headers=right) == (401, "invalid_metrics_token")
+        assert await metrics_status("", client=client, headers={"authorization": "Bearer "}) == refused
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_metrics_are_only_to_be_read() -> None:
+    status, headers, body = await ask("/metrics", method="HEAD", headers={"host": "10.1.2.3:8084"})
+    assert (status, body) == (200, b"")
+    assert int(headers["content-length"]) > 1000
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        status, headers, body = await ask("/metrics", method=method)
+        assert (status, json.loads(body)["error"]["code"]) == (405, "method_not_allowed")
+    assert (await ask("/metrics/"))[0] == (await ask("/metrics/tollgate"))[0] == 404
+
+
 async def test_an_unknown_api_path_is_a_json_404_and_another_is_a_page() -> None:
     status, headers, body = await ask("/api/v1/nothing")
     assert (status, headers["content-type"], headers["x-should-retry"]) == (404, "application/json", "false")
@@ -232,10 +304,14 @@ def test_serve_refuses_unmigrated_serves_migrated_and_stops_cleanly(tmp_path: Pa
     assert "Run `manage.py migrate`" in output
 
     assert server.manage("migrate", "-v0").wait(120) == 0
+    left_over = tmp_path / "metrics" / str(server.port) / "counter_1.db"  # of a server that ran here before
+    left_over.parent.mkdir(parents=True)
+    left_over.write_bytes(b"nothing that could be read")
     for workers in ("1", "2"):
         serving = server.manage("serve", WEB_WORKERS=workers)
         try:
             server.wait_until_up(serving)
+            assert left_over.exists() == (workers == "1")
             second = server.manage("serve")
             assert f"Cannot listen on 127.0.0.1:{server.port}" in second.communicate(timeout=60)[0]
             assert second.returncode == 1

@@ -19,7 +19,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
-from llm.engine import completion, explain
+from llm.engine import completion, explain, metrics
 from llm.types import ChatRequest
 from llm.wire import chat
 from llm.wire.chat_stream import ChatStream
@@ -32,6 +32,7 @@ class CompletionViewSet(ViewSet):
     """Chat completions for clients of the management API, streamed and not. Same bill, same errors as `/v1`."""
 
     scope = "completions"
+    accepted = False  # the journey has begun: it counts itself
 
     @extend_schema(
         operation_id="chat_completion", request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT, tags=["completions"]
@@ -42,6 +43,7 @@ class CompletionViewSet(ViewSet):
         incoming = _incoming(request)
         chat.require_json(incoming.headers)
         parsed = chat.parse(_raw(request).body, incoming)
+        self.accepted = True
         reply = await completion.open(caller, parsed)
         headers = {name.decode(): value.decode() for name, value in chat.headers_of(reply)}
         if reply.channel is None:
@@ -73,6 +75,8 @@ class CompletionViewSet(ViewSet):
             response = await handler(wrapped, *args, **kwargs)
         except (TollgateError, APIException, DatabaseError) as error:  # what DRF's handler renders; a bug goes on up
             response = self.handle_exception(error)
+            if not self.accepted:
+                metrics.refused(response.data["error"]["code"], response.status_code)
         self.response = self.finalize_response(wrapped, response, *args, **kwargs)
         answered: HttpResponseBase = self.response
         return answered

@@ -9,7 +9,7 @@ from typing import Any
 from billing.errors import BudgetExceeded
 from billing.ledger import Extend, Hold, Ledger, Reserve, Settle
 from billing.money import Charge
-from llm.engine import bookkeeping
+from llm.engine import bookkeeping, metrics
 from llm.engine.attempt import Progress
 from llm.engine.bookkeeping import NOTHING_USED, Attempt, Result, Status
 from llm.types import Call, ChatRequest, Credential, Decision, Rejection, Target, TenantState, Usage
@@ -153,6 +153,7 @@ class Booking:
             day=hold.billing_day,
         )
         self._settled = True
+        metrics.settled(row)  # before the commit: what a client has been told is counted, whatever dies next
         if row["is_overrun"]:
             logger.warning("Request %s cost more than was held: the provider went beyond its cap", self.request.id)
         committed = await self.ledger.settle(Settle(hold=hold, usage=row, now=self.request.now))

@@ -19,13 +19,12 @@ from decimal import Decimal
 from typing import Any
 
 from billing.errors import BudgetExceeded
-from llm.engine import attempt, bookkeeping, runtime, snapshot, tenant_state
+from llm.engine import attempt, bookkeeping, metrics, refusals, runtime, snapshot, tenant_state
 from llm.engine.booking import Booking
 from llm.engine.bookkeeping import Attempt
 from llm.engine.channel import Channel, Ending
 from llm.engine.http import NeverSent
 from llm.engine.limits import Standing
-from llm.engine.refusals import Refusal
 from llm.errors import ByokRejected, GatewayFailed, NoRoute, ProviderError, UpstreamAuthFailed, UpstreamRateLimited
 from llm.routing.plan import plan
 from llm.types import Call, ChatRequest, Completed, Credential, Decision, RouteCaller, Target, TenantState
@@ -74,7 +73,11 @@ async def open(caller: Caller, request: ChatRequest) -> Reply:  # noqa: A001 - t
 
     Raises TollgateError: everything that a client can be told with a true status. Cancelling it means the client left.
     """
-    runtime.RUNTIME.admit()
+    try:
+        runtime.RUNTIME.admit()
+    except Unavailable as error:
+        metrics.refused(error.code, error.status, stream=request.stream)
+        raise
     journey = Journey(caller, request)
     journey.start()
     try:
@@ -235,9 +238,11 @@ class Journey:
             self._promise(booking)
             channel = self._channel
             assert channel is not None
+            self.runtime.streams += 1
             try:
                 await self._at_the_provider(attempt.pump(stream, channel, progress))
             finally:
+                self.runtime.streams -= 1
                 await stream.hang_up()  # a client that left in between: the pump never started
             usage, _ = await booking.settle_done()
             channel.end(Ending(usage=usage))
@@ -296,12 +301,14 @@ class Journey:
 
     def _reply(self, booking: Booking, **answer: Any) -> Reply:
         progress = booking.progress
-        elapsed_s = time.perf_counter() - self.request.received
+        failed_ms = sum(one.latency_ms for one in booking.attempts[:-1])
+        overhead_s = time.perf_counter() - self.request.received - progress.upstream_s - failed_ms / 1000
+        metrics.OVERHEAD.observe(overhead_s)
         return Reply(
             request_id=str(self.request.id),
             target=booking.target,
             was_fallback=booking.target is not booking.decision.targets[0],
-            overhead_ms=round((elapsed_s - progress.upstream_s) * 1000, 2),
+            overhead_ms=round(overhead_s * 1000, 2),
             standings=self._standings,
             dropped=progress.dropped,
             journey=weakref.ref(self),
@@ -322,33 +329,16 @@ class Journey:
             if cause is not None:
                 error.__cause__ = cause
             self.opened.set_exception(error)
-        if isinstance(error, (NoRoute, BudgetExceeded)) and self._booking is None:
-            self._keep_refusal(error)
+        if self._booking is None:
+            metrics.refused(error.code, error.status, stream=self.request.stream)
+            if isinstance(error, (NoRoute, BudgetExceeded)):
+                self.runtime.refuse(refusals.of(self.caller, self.request, error))
 
     def _answer_nobody(self) -> None:
         if self._channel is not None:
             self._channel.end(Ending())
         elif not self.opened.done():
             self.opened.cancel()
-
-    def _keep_refusal(self, error: NoRoute | BudgetExceeded) -> None:
-        tenant_id = self.caller.tenant_id
-        if tenant_id is None:
-            return
-        decision: Decision | None = getattr(error, "decision", None)
-        self.runtime.refuse(
-            Refusal(
-                request_id=self.request.id,
-                tenant_id=tenant_id,
-                key_id=self.caller.key_id,
-                model=self.request.route.model or "",
-                status_code=error.status,
-                code=error.code,
-                message=error.message,
-                decision={} if decision is None else decision.trace(),
-                created_at=self.request.now,
-            )
-        )
 
 
 # Answers that say no before any work was done: vendors do not bill them.

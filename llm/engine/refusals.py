@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from billing.errors import BudgetExceeded
+from llm.errors import NoRoute
 from llm.models import RouteRefusal
+from llm.types import ChatRequest
+from tenants.auth import Caller
 
 KEEP = 50_000
 TRIM_CHANCE = 0.01
@@ -24,6 +28,22 @@ class Refusal:
     message: str
     decision: dict[str, Any] = field(default_factory=dict)
     created_at: datetime
+
+
+def of(caller: Caller, request: ChatRequest, error: NoRoute | BudgetExceeded) -> Refusal:
+    """A refused request, with the decision it was refused on if there was one."""
+    assert caller.tenant_id is not None
+    return Refusal(
+        request_id=request.id,
+        tenant_id=caller.tenant_id,
+        key_id=caller.key_id,
+        model=request.route.model or "",
+        status_code=error.status,
+        code=error.code,
+        message=error.message,
+        decision={} if error.decision is None else error.decision.trace(),
+        created_at=request.now,
+    )
 
 
 def write(batch: Sequence[Refusal]) -> None:

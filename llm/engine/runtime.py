@@ -41,6 +41,7 @@ class Runtime:
         self.idempotency = Idempotency()
         self.state = RoutingState()
         self._stopping = self._closed = False
+        self.streams = 0  # answers promised to clients whose provider is still sending
         self._client: Client | None = None
         self._journeys: dict[asyncio.Task[Any], Callable[[], None]] = {}
         self._refusals: deque[refusals.Refusal] = deque(maxlen=MAX_REFUSALS_WAITING)

@@ -8,6 +8,7 @@ the rows themselves. Nothing has to remember to tell: admin, API, bulk update, s
 
 import logging
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -264,6 +265,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.current: Snapshot | None = None
+        self.looked_at = time.monotonic()  # when the database last confirmed it
         self._seen: tuple[Any, Any] | None = None
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -280,6 +282,7 @@ class Watch:
                 # The fingerprint is older than what is read: a change in between shows in the next one.
                 self.current = build()
             self._seen = seen
+            self.looked_at = time.monotonic()
             return self.current
 
     def start(self) -> None:

@@ -14,8 +14,9 @@ from urllib.parse import unquote
 import orjson
 from django.conf import settings
 
-from llm.engine import completion, runtime, snapshot, tenant_state
+from llm.engine import completion, metrics, runtime, snapshot, tenant_state
 from llm.errors import GatewayFailed, ModelNotFound
+from llm.types import ChatRequest
 from llm.wire import chat, models
 from llm.wire.chat_stream import ChatStream
 from llm.wire.errors import (
@@ -125,8 +126,10 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await exchange.refuse(error)
     except Exception:  # a bug: logged with its request id, and the client gets JSON like everybody
         logger.exception("Request %s failed on the wire", exchange.id)
+        failure = GatewayFailed()
+        metrics.failed(failure.code)
         if not exchange.started:
-            await exchange.refuse(GatewayFailed())
+            await exchange.refuse(failure)
     finally:
         runtime.RUNTIME.admission.drop_body(exchange.in_memory)
 
@@ -163,7 +166,8 @@ async def _caller(exchange: Exchange) -> Caller:
 # --- chat -------------------------------------------------------------------------------------------------------------
 
 
-async def _chat(exchange: Exchange) -> None:
+async def _asked(exchange: Exchange) -> tuple[Caller, ChatRequest]:
+    """Who asks for what. Raises the TollgateError of a key or body that is not good, or of having too much to do."""
     runtime.RUNTIME.admit()  # before any work
     caller = await _caller(exchange)
     chat.require_json(exchange.headers)
@@ -176,9 +180,16 @@ async def _chat(exchange: Exchange) -> None:
         received=exchange.received,
     )
     if len(raw) < LARGE:
-        request = chat.parse(raw, incoming)
-    else:
-        request = await asyncio.get_running_loop().run_in_executor(None, chat.parse, raw, incoming)
+        return caller, chat.parse(raw, incoming)
+    return caller, await asyncio.get_running_loop().run_in_executor(None, chat.parse, raw, incoming)
+
+
+async def _chat(exchange: Exchange) -> None:
+    try:
+        caller, request = await _asked(exchange)
+    except TollgateError as error:
+        metrics.refused(error.code, error.status)
+        raise
     handler = asyncio.current_task()
     assert handler is not None
     watch = asyncio.get_running_loop().create_task(_leave_when_gone(exchange.receive, handler))

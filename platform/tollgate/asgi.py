@@ -1,4 +1,5 @@
-"""The way in. `/v1` goes to the data path, lifespan events start and stop it, probes are answered, all else is Django.
+"""The way in. `/v1` goes to the data path, lifespan events start and stop it, probes and scrapes are answered, all else
+is Django.
 
 The data path stands in front of Django because Django's request machinery alone costs several times what a whole
 metered request does.
@@ -24,7 +25,7 @@ from llm.engine import runtime  # noqa: E402
 from llm.wire import app as data_path  # noqa: E402
 from tenants.addresses import ip_or_none  # noqa: E402
 from tenants.ids import uuid7  # noqa: E402
-from tollgate import health  # noqa: E402
+from tollgate import gauges, health, metrics  # noqa: E402
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -54,6 +55,8 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     elif scope["type"] == "http" and scope["path"] in {health.LIVE, health.READY}:
         status, body = await health.probe(scope["path"])
         await _answer(send, status, body, (b"cache-control", b"no-store"))
+    elif scope["type"] == "http" and scope["path"] == metrics.PATH:
+        await metrics.application(scope, receive, send)
     elif scope["type"] == "http":
         await _django(scope, receive, send)
     elif scope["type"] == "websocket":
@@ -85,6 +88,7 @@ def _once_started(send: Send) -> Send:
     async def watched(message: Message) -> None:
         if message["type"] == "lifespan.startup.complete":
             health.drain_on_stop_signal(_on_this_loop(runtime.RUNTIME.drain))
+            gauges.keep_sampling(asyncio.get_running_loop())
             tune_interpreter()
         await send(message)
 

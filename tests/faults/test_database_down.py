@@ -42,6 +42,16 @@ def test_without_its_database_the_gateway_says_503_at_once_and_recovers_by_itsel
         assert weather.books.standing()[0] == weather.billed()
 
 
+async def database_up(session: aiohttp.ClientSession, url: str) -> str:
+    """What `/metrics` says of the database. It answers in any case, and soon."""
+    started = time.monotonic()
+    async with session.get(f"{url}/metrics") as answer:
+        assert answer.status == 200
+        text = await answer.text()
+    assert time.monotonic() - started < 2
+    return text.partition("\ntollgate_database_up ")[2].partition("\n")[0]
+
+
 async def down_and_up(weather: Storm, server: Any, url: str) -> None:
     async with aiohttp.ClientSession() as session:
 
@@ -61,9 +71,11 @@ async def down_and_up(weather: Storm, server: Any, url: str) -> None:
             await asyncio.sleep(0.3)
         assert slowest < 1.0
         assert len(weather.provider.bill()) == calls
+        assert await database_up(session, url) == "0.0"
         await asyncio.to_thread(server.start)
         back = time.monotonic()
         while not (await try_once())[1].answers:
             assert time.monotonic() - back < 5
             await asyncio.sleep(0.1)
+        assert await database_up(session, url) == "1.0"
         print(f"503 within {slowest:.2f} s, back {time.monotonic() - back:.2f} s after the database")  # noqa: T201

@@ -1,7 +1,7 @@
 """Secrets appear in no sink (SAFETY.md 14): canary keys and passwords are used, echoed and refused, then looked for.
 
 Sinks: every table as text, dumpdata, the audit log, logs at DEBUG, answers, every page of the admin, broker messages,
-str and repr of what holds a key.
+metrics, str and repr of what holds a key.
 """
 
 import base64
@@ -226,6 +226,7 @@ def sinks(gateway: Gateway, heard: io.StringIO, fake: FakeProvider) -> Sinks:
     sinks.hear("dumpdata", dumped.getvalue())
     sinks.hear("tables", _tables())
     sinks.hear("audit", str(list(AuditEvent.objects.values())))
+    sinks.hear("metrics", httpx.get(f"{gateway.url}/metrics", trust_env=False).text)
     sinks.hear("logs", heard.getvalue())
     return sinks
 
@@ -262,11 +263,13 @@ def _admin_pages(browser: Client) -> Iterator[str]:
 
 def test_canary_secrets_appear_in_no_sink(sinks: Sinks) -> None:
     assert {sink for sink, texts in sinks.said.items() if len("".join(texts)) > 500} >= {
-        "answers", "admin", "broker", "dumpdata", "tables", "audit", "logs",
+        "answers", "admin", "broker", "dumpdata", "tables", "audit", "logs", "metrics",
     }  # fmt: skip
     assert ProviderCredential.objects.filter(is_validated=True).count() == 3
     assert ProviderCredential.objects.filter(previous_sealed__isnull=False).count() == 1
     assert '"level":"debug"' in sinks.said["logs"][0]
+    assert 'tollgate_upstream_attempts_total{code="byok_rejected",provider="fakeai"}' in sinks.said["metrics"][0]
+    assert [word for word in ("acme", "grace", "Say hello") if word in sinks.said["metrics"][0]] == []
     assert sinks.leaks() == []
 
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 from uvicorn.supervisors import Multiprocess
 
 from llm.catalog.loader import follow_litellm
-from tollgate import health
+from tollgate import health, metrics
 from tollgate.protocol import Protocol
 
 WORKER_S = 60  # a worker not ready, or not heard, for so long is replaced; 5 s are few on a busy machine
@@ -53,12 +53,27 @@ class Command(BaseCommand):
             timeout_graceful_shutdown=settings.GRACE_PERIOD_S + 5,
         )
         if settings.WEB_WORKERS > 1:
-            Multiprocess(config, sockets=[listener]).run()
+            metrics.share(port=settings.PORT)
+            Processes(config, sockets=[listener]).run()
             return
         server = uvicorn.Server(config)
         server.run(sockets=[listener])
         if not server.started:
             raise CommandError("The server did not start. The reason is in the log lines above.")
+
+
+class Processes(Multiprocess):
+    """uvicorn's parent of the web processes, which replaces one that died; the metrics of those gone are told so."""
+
+    _seen: set[int] = set()
+
+    def keep_subprocess_alive(self) -> None:
+        """Called every half second."""
+        super().keep_subprocess_alive()
+        pids = {process.pid for process in self.processes if process.pid is not None}
+        for pid in self._seen - pids:
+            metrics.forget(pid)
+        self._seen = pids
 
 
 def refuse_unapplied_migrations() -> None:
