@@ -9,7 +9,7 @@ the rows themselves. Nothing has to remember to tell: admin, API, bulk update, s
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -282,10 +282,11 @@ class Watch:
             self._seen = seen
             return self.current
 
-    def start(self) -> None:
+    def start(self, beside: Callable[[], None]) -> None:
+        """Look every second; `beside` is called after each look, in the same thread with the same connection."""
         if not self.running:
             self._stop.clear()
-            self._thread = threading.Thread(target=self._run, name="catalog", daemon=True)
+            self._thread = threading.Thread(target=self._run, args=(beside,), name="catalog", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
@@ -302,10 +303,11 @@ class Watch:
         self.current = None
         self._seen = None
 
-    def _run(self) -> None:
+    def _run(self, beside: Callable[[], None]) -> None:
         try:
             while not self._stop.wait(CHECK_S):
                 self.look()
+                beside()
         finally:
             connection.close()
 
