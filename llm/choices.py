@@ -31,6 +31,21 @@ class HealthStatus(models.TextChoices):
     UNKNOWN = "unknown", "Unknown"
 
 
+class BreakerKind(models.TextChoices):
+    """What an open breaker takes out of routing."""
+
+    PROVIDER = "provider", "Provider"
+    MODEL = "model", "Model"
+    CREDENTIAL = "credential", "Key"
+    LIMIT = "limit", "Rate limit of a model with a key"
+
+
+class BreakerState(models.TextChoices):
+    CLOSED = "closed", "Closed"
+    OPEN = "open", "Open"
+    HALF_OPEN = "half_open", "Half-open"
+
+
 class Kind(models.TextChoices):
     CHAT = "chat", "Chat"
     EMBEDDING = "embedding", "Embedding"

@@ -16,7 +16,8 @@ TollgateError (tenants.errors)
     ├── UpstreamFailed         502  5xx, a reset, a stream that broke
     ├── UpstreamInvalid        502  an answer that is none
     ├── UpstreamTimeout        504
-    └── ProviderBusy           503  this process has as many requests there as it may: nothing was sent
+    ├── ProviderBusy           503  this process has as many requests there as it may: nothing was sent
+    └── ProviderDown           503  not even asked: a breaker has opened since the plan
 """
 
 from typing import Any, ClassVar
@@ -146,3 +147,17 @@ class ProviderBusy(ProviderError):
 
     def __init__(self) -> None:
         super().__init__("Too many requests are at this provider already. Send the request again.", retry_after=1.0)
+
+
+class ProviderDown(ProviderError):
+    """429 where the provider itself asked to wait. Says nothing new of the provider's health."""
+
+    status = 503
+    code = "no_provider_available"
+    retryable = True
+    counts = False
+
+    def __init__(self, detail: str, *, limited: bool, retry_after: float) -> None:
+        super().__init__(f"No provider can answer now: {detail}. Try again then.", retry_after=retry_after)
+        if limited:
+            self.status, self.type, self.code = 429, "rate_limit_error", "upstream_rate_limited"

@@ -17,12 +17,12 @@ from django.utils import timezone
 from billing import ledger, pricing, reports
 from billing.models import UsageRecord
 from billing.money import charge
-from llm.engine import snapshot, tenant_state
+from llm.engine import runtime, snapshot, tenant_state
 from llm.engine.explain import caller_of
 from llm.errors import InvalidRequest, ModelNotFound, NoRoute
 from llm.models import LLMModel
 from llm.routing.plan import plan
-from llm.types import Config, Decision, Model, Rejection, RouteCaller, RouteRequest, RoutingState, TenantState, Usage
+from llm.types import Config, Decision, Model, Rejection, RouteCaller, RouteRequest, TenantState, Usage
 from tenants.ids import uuid7
 from tenants.models import Membership, Tenant
 from tenants.tiers import RANK
@@ -238,7 +238,9 @@ def _config(state: TenantState, config_id: Identifier | None) -> Config | None:
 
 
 def _plan(caller: RouteCaller, state: TenantState, request: RouteRequest) -> Decision:
-    return plan(snapshot.current(), caller, state, request, state=RoutingState(), now=timezone.now())
+    now = timezone.now()
+    live = runtime.RUNTIME.health.shared_state(now.timestamp())
+    return plan(snapshot.current(), caller, state, request, state=live, now=now)
 
 
 def _row(model: Model) -> LLMModel:

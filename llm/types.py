@@ -27,6 +27,11 @@ class Credential:
     weight: int = 100
 
 
+def number_of(credential: Credential | None) -> int:
+    """What tells the keys of one provider apart; 0 for the environment's, and where none is needed."""
+    return 0 if credential is None or credential.id is None else credential.id.int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
     id: uuid.UUID
@@ -188,11 +193,25 @@ class RouteCaller:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """What an open breaker keeps out: why and until when, in words; `until` in Unix seconds. `limited`: the provider
+    asked to wait, so nothing is tried before then, not even the trickle."""
+
+    detail: str
+    until: float
+    limited: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingState:
-    """Advisory, changing inputs: median time to first token by model id (None below 20 samples), open breakers."""
+    """Advisory, changing inputs: the median time to first token by model id (left out below 20 samples), and what open
+    breakers keep out: whole providers and models (by slug or reference), and keys at them (and `number_of` the key)."""
 
     ttft_ms: Mapping[uuid.UUID, float] = field(default_factory=dict)
-    open_breakers: frozenset[uuid.UUID] = frozenset()
+    blocks: Mapping[str, Block] = field(default_factory=dict)
+    key_blocks: Mapping[tuple[str, int], Block] = field(default_factory=dict)
+    # What routing worked out of this state once; it dies with it, like a snapshot's.
+    derived: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +230,7 @@ class Rejection:
     model: str
     code: str
     detail: str
+    block: Block | None = None  # of a breaker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,6 +258,7 @@ class Decision:
     candidates: tuple[Candidate, ...]
     rejections: tuple[Rejection, ...]
     notes: tuple[str, ...]
+    trickle: bool = False  # everything looks down: it goes through what does
 
     def trace(self) -> dict[str, Any]:
         """The compact JSON that is kept with the usage row."""

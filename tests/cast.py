@@ -5,15 +5,17 @@ matters to it.
 """
 
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from django.contrib.auth.models import Permission, User
+from django.utils import timezone
 
 from llm.choices import PriceStatus
 from llm.fields import Secret
 from llm.models import (
+    LLMBreaker,
     LLMConfig,
     LLMModel,
     LLMProvider,
@@ -121,6 +123,16 @@ def make_price(
         if usd is not None:
             PriceComponent.objects.create(version=version, meter=meter, unit_price_usd=Decimal(usd))
     return version
+
+
+def make_breaker(model: LLMModel, kind: str = "model", seconds: float = 3_600, **values: Any) -> LLMBreaker:
+    """An open breaker of a model, its provider or a key of it, for so long."""
+    name = model.provider.slug if kind in {"provider", "credential"} else f"{model.provider.slug}/{model.model_id}"
+    key = f"{kind}:{name}{'#0' if kind in {'credential', 'limit'} else ''}"
+    now = timezone.now()
+    fields = {"what": name, "state": "open", "failures": 3, "openings": 1, "reason": "it failed 3 times in a row"}
+    fields |= {"opened_at": now, "until": now + timedelta(seconds=seconds), "updated_at": now}
+    return LLMBreaker.objects.create(**{"key": key, "kind": kind} | fields | values)
 
 
 def make_rule(model: LLMModel, power_level: str | None = None, **values: Any) -> LLMRoutingRule:

@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_post_parameters
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
+from llm import breakers
 from llm.admin import imports, keys
 from llm.catalog import credentials, probes
 from llm.choices import AuthType, Dialect, HealthStatus
@@ -154,6 +155,8 @@ class LLMProviderAdmin(ModelAdmin):
             context |= {
                 "health": health(provider),
                 "key": self.key_state(provider),
+                "breakers": breakers.open_at(provider, timezone.now()),
+                "breaker_list": reverse("admin:llm_llmbreaker_changelist"),
                 "model_list": f"{reverse('admin:llm_llmmodel_changelist')}?provider__id__exact={provider.pk}",
                 "model_count": getattr(provider, "models_there", 0),
             }

@@ -20,6 +20,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
 from llm.engine import completion, explain, metrics
+from llm.engine.callers import route_caller
 from llm.types import ChatRequest
 from llm.wire import chat
 from llm.wire.chat_stream import ChatStream
@@ -140,7 +141,7 @@ class ExplainView(APIView):
         if not isinstance(request.data, dict):
             raise InvalidValue("The body must be a JSON object.")
         assert caller.tenant_id is not None
-        found = explain.explain(tenant_id=caller.tenant_id, body=request.data, caller=completion.route_caller(caller))
+        found = explain.explain(tenant_id=caller.tenant_id, body=request.data, caller=route_caller(caller))
         return Response(found)
 
 

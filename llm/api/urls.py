@@ -6,6 +6,7 @@ Model references hold slashes (`provider/model_id`), so what follows one in a UR
 from django.urls import URLPattern, URLResolver
 
 from llm.api import admin_views, alerts, byok_views, views
+from llm.api.breakers import BreakerViewSet
 from llm.api.completions import ExplainView, completion_routes
 from llm.api.requests import RequestDetail
 from tenants.api.routes import route
@@ -47,6 +48,13 @@ urlpatterns: list[URLPattern | URLResolver] = [
     ),
     *route(f"{_PROVIDER}/credentials", admin_views.CredentialViewSet, _LIST),
     *route(f"{_PROVIDER}/credentials/<str:credential>", admin_views.CredentialViewSet, {"delete": "destroy"}),
+    *route("admin/llm/breakers", BreakerViewSet, {"get": "list"}),
+    *route(
+        "admin/llm/breakers/<str:breaker>/reset",
+        BreakerViewSet,
+        {"post": "reset"},
+        staff_permission="llm.change_llmprovider",
+    ),
     *route(_MODELS, admin_views.AdminModelViewSet, _LIST),
     *route(f"{_MODELS}/by-power/<str:level>", admin_views.ModelsByPowerView),
     *route(

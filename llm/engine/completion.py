@@ -22,12 +22,14 @@ from billing.errors import BudgetExceeded
 from llm.engine import attempt, bookkeeping, metrics, refusals, runtime, snapshot, tenant_state
 from llm.engine.booking import Booking
 from llm.engine.bookkeeping import Attempt
+from llm.engine.callers import route_caller
 from llm.engine.channel import Channel, Ending
+from llm.engine.health import Passage
 from llm.engine.http import NeverSent
 from llm.engine.limits import Standing
 from llm.errors import ByokRejected, GatewayFailed, NoRoute, ProviderError, UpstreamAuthFailed, UpstreamRateLimited
 from llm.routing.plan import plan
-from llm.types import Call, ChatRequest, Completed, Credential, Decision, RouteCaller, Target, TenantState
+from llm.types import Call, ChatRequest, Completed, Credential, Decision, Target, TenantState
 from tenants.auth import Caller
 from tenants.errors import TollgateError, Unavailable
 
@@ -210,11 +212,14 @@ class Journey:
         booking.progress = progress
         record = Attempt(booking.target)
         booking.attempts.append(record)
+        passage = self.runtime.health.passage(booking.target, trickle=booking.decision.trickle)
         started = time.perf_counter()
         try:
+            await passage.enter()
             with self.runtime.limits.at_provider(booking.target.model.provider):
-                await self._ask(booking, call, record)
+                await self._ask(booking, call, record, passage)
         except ProviderError as raised:
+            passage.error = raised
             error = _as_own(raised, booking.target)
             record.status, record.code = error.status, error.code
             if isinstance(error, UpstreamAuthFailed):
@@ -227,14 +232,16 @@ class Journey:
                 raise error from raised
             raise
         finally:
+            passage.leave(answered=record.status == 200)
             record.latency_ms = round((time.perf_counter() - started) * 1000)
 
-    async def _ask(self, booking: Booking, call: Call, record: Attempt) -> None:
+    async def _ask(self, booking: Booking, call: Call, record: Attempt, passage: Passage) -> None:
         """Call the provider and hand its answer on, settled. Raises ProviderError."""
         progress = booking.progress
         if self.request.stream:
             stream = await self._at_the_provider(attempt.begin(self.runtime.client, call, progress))
             record.status = 200
+            passage.heard()
             self._promise(booking)
             channel = self._channel
             assert channel is not None
@@ -267,7 +274,7 @@ class Journey:
             route_caller(self.caller),
             tenant,
             self.request.route,
-            state=self.runtime.state,
+            state=self.runtime.health.state(time.time()),
             now=self.request.now,
         )
 
@@ -364,17 +371,6 @@ async def _own_key_after(error: ProviderError, target: Target) -> Credential | N
 
 def _key_name(target: Target) -> str:
     return "" if target.credential is None else target.credential.name
-
-
-def route_caller(caller: Caller) -> RouteCaller:
-    assert caller.tenant_id is not None
-    return RouteCaller(
-        tenant_id=caller.tenant_id,
-        tier=caller.tier,
-        allowed_models=caller.allowed_models,
-        sandbox_enabled=caller.sandbox_enabled,
-        allow_model_fallback=caller.allow_model_fallback,
-    )
 
 
 async def _jitter(attempts: int) -> None:

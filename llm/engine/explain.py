@@ -27,15 +27,15 @@ def explain(*, tenant_id: uuid.UUID, body: Mapping[str, Any], caller: RouteCalle
     `caller` narrows it to one key; without it the whole tenant is meant. Raises InvalidRequest, ModelNotFound.
     """
     request = route_request(body)
-    tenant = tenant_state.load(tenant_id)
+    tenant, now = tenant_state.load(tenant_id), timezone.now()
     try:
         decision = plan(
             snapshot.current(),
             caller or caller_of(tenant_id),
             tenant,
             request,
-            state=runtime.RUNTIME.state,
-            now=timezone.now(),
+            state=runtime.RUNTIME.health.shared_state(now.timestamp()),
+            now=now,
         )
     except NoRoute as refusal:
         return {
@@ -72,7 +72,8 @@ def route_request(body: Mapping[str, Any]) -> RouteRequest:
     if not isinstance(needs, list) or any(need not in NEEDS for need in map(str, needs)):
         raise InvalidRequest(f"`needs` is a list of: {', '.join(sorted(NEEDS))}.", param="needs")
     return RouteRequest(
-        request_id=uuid7(),
+        # Odd: an explanation is never one of the few that try what looks down.
+        request_id=uuid.UUID(int=uuid7().int | 1),
         model=body.get("model"),
         power_level=body.get("power_level"),
         task_type=body.get("task_type"),

@@ -1,4 +1,5 @@
-"""What one web process keeps while it runs: the ledger's thread, the provider connections, the counters, the refusals.
+"""What one web process keeps while it runs: the ledger's thread, the provider connections, the counters, the refusals,
+what is known of providers' health.
 
 `RUNTIME` is started and stopped by the lifespan of the data path; tests reset it.
 """
@@ -15,10 +16,10 @@ from django.db import DatabaseError
 from billing.ledger import Ledger
 from llm.engine import refusals, snapshot, tenant_state
 from llm.engine.admission import LAST_MOMENT_S, Admission
+from llm.engine.health import Health
 from llm.engine.http import Client
 from llm.engine.idempotency import Idempotency
 from llm.engine.limits import Limits
-from llm.types import RoutingState
 from tenants import auth
 from tenants.errors import Unavailable
 
@@ -39,7 +40,7 @@ class Runtime:
         self.limits = Limits()
         self.admission = Admission()
         self.idempotency = Idempotency()
-        self.state = RoutingState()
+        self.health = Health()
         self._stopping = self._closed = False
         self.streams = 0  # answers promised to clients whose provider is still sending
         self._client: Client | None = None
@@ -62,7 +63,8 @@ class Runtime:
         self.admission.start()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, auth.off_the_loop, snapshot.WATCH.look)
-        snapshot.WATCH.start()
+        self.health.start()
+        snapshot.WATCH.start(self.health.look)
 
     def drain(self) -> None:
         """The process has been told to stop: what comes later than a last moment is refused, and what is still under
@@ -101,6 +103,7 @@ class Runtime:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self.ledger.stop)
         await loop.run_in_executor(None, snapshot.WATCH.stop)
+        await self.health.stop()
         if self._client is not None:
             await self._client.aclose()
             self._client = None

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -285,10 +285,11 @@ class Watch:
             self.looked_at = time.monotonic()
             return self.current
 
-    def start(self) -> None:
+    def start(self, beside: Callable[[], None]) -> None:
+        """Look every second; `beside` is called after each look, in the same thread with the same connection."""
         if not self.running:
             self._stop.clear()
-            self._thread = threading.Thread(target=self._run, name="catalog", daemon=True)
+            self._thread = threading.Thread(target=self._run, args=(beside,), name="catalog", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
@@ -305,10 +306,11 @@ class Watch:
         self.current = None
         self._seen = None
 
-    def _run(self) -> None:
+    def _run(self, beside: Callable[[], None]) -> None:
         try:
             while not self._stop.wait(CHECK_S):
                 self.look()
+                beside()
         finally:
             connection.close()
 

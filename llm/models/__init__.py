@@ -3,11 +3,12 @@
 from llm.models.catalog import LLMModel, LLMProvider
 from llm.models.configs import LLMConfig
 from llm.models.credentials import ProviderCredential
-from llm.models.health import ProviderHealthCheck
+from llm.models.health import LLMBreaker, ProviderHealthCheck
 from llm.models.prices import PriceComponent, PriceVersion
 from llm.models.routing import LLMRoutingRule, PowerLevelPolicy, RouteRefusal
 
 __all__ = [
+    "LLMBreaker",
     "LLMConfig",
     "LLMModel",
     "LLMProvider",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from llm.routing.keys import keys_at
 from llm.routing.question import SANDBOX, Entry, Question, Refusal
-from llm.types import Model, Rejection
+from llm.types import Block, Credential, Model, Rejection, number_of
 from tenants.tiers import RANK
 
 DEFAULT_CAP = 4096
@@ -88,13 +88,44 @@ def successor_of(question: Question, model: Model) -> Model | None:
 
 
 def provider_down(question: Question, entry: Entry) -> Refusal | None:
-    if not question.trust_health:
-        return None
-    if entry.model.provider.health_status == "down":
+    """What probes found out; the results of real traffic are `breaker`'s."""
+    if question.trust_health and entry.model.provider.health_status == "down":
         return "provider_down", f"{entry.model.provider.slug} is down"
-    if question.state.open_breakers and entry.model.id in question.state.open_breakers:
-        return "provider_down", "it failed several times in a row just now"
     return None
+
+
+def breaker(question: Question, entry: Entry) -> Refusal | None:
+    block = block_of(question, entry)
+    return None if block is None else ("provider_down", block.detail)
+
+
+def block_of(question: Question, entry: Entry) -> Block | None:
+    """The open breaker that keeps a candidate out longest. Its keys do only where every usable one is kept out."""
+    state, model = question.state, entry.model
+    found = [state.blocks.get(model.provider.slug), state.blocks.get(model.reference)]
+    if state.key_blocks:
+        rule = entry.rule
+        keys = keys_at(question, model.provider, requires_byok=rule is not None and rule.requires_byok)
+        if keys.refusal is None:
+            kept_out = [key_block(question, model, one) for one in keys.credentials or (None,)]
+            found.append(min((one for one in kept_out if one is not None), key=_until) if all(kept_out) else None)
+    return _longest(question, found)
+
+
+def key_block(question: Question, model: Model, one: Credential | None) -> Block | None:
+    """The open breaker that keeps one key out at a model."""
+    blocks, number = question.state.key_blocks, number_of(one)
+    return _longest(question, [blocks.get((model.provider.slug, number)), blocks.get((model.reference, number))])
+
+
+def _longest(question: Question, blocks: list[Block | None]) -> Block | None:
+    """Of those that count: the trickle passes all but a provider's own wish to wait."""
+    counting = [one for one in blocks if one is not None and (question.trust_health or one.limited)]
+    return max(counting, key=_until, default=None)
+
+
+def _until(block: Block) -> float:
+    return block.until
 
 
 def credential(question: Question, entry: Entry) -> Refusal | None:
@@ -183,10 +214,11 @@ def unpriced(question: Question, entry: Entry) -> Refusal | None:
 
 Filter = Callable[[Question, Entry], Refusal | None]
 # What these say of a model is the same for every request of a tier on one day, unless the tenant has own keys for the
-# provider, its config forbids the platform's, or a breaker is open: worked out once per snapshot.
+# provider or its config forbids the platform's: worked out once per snapshot. `breaker` comes after `provider_down`.
 SETTLED: tuple[Filter, ...] = (tier, inactive, deprecated, provider_down, credential, dialect_unsupported)
 ASKED: tuple[Filter, ...] = (capability, context_window, rule_tokens, price_cap, unpriced)
-FILTERS: tuple[Filter, ...] = (allow_list, *SETTLED, *ASKED)
+FILTERS: tuple[Filter, ...] = (allow_list, *SETTLED, breaker, *ASKED)
+_DOWN = PASSED["provider_down"]
 
 
 def first_rejection(question: Question, entry: Entry) -> Rejection | None:
@@ -194,14 +226,19 @@ def first_rejection(question: Question, entry: Entry) -> Rejection | None:
     refusal = allow_list(question, entry)
     if refusal is not None:
         return _rejection(entry, refusal)
-    settled, reference = question.settled, entry.model.reference
+    settled, reference, slug = question.settled, entry.model.reference, entry.model.provider.slug
     rule = entry.rule
-    if not question.plain or entry.model.provider.slug in question.touched or (rule is not None and rule.requires_byok):
+    if not question.plain or slug in question.touched or (rule is not None and rule.requires_byok):
         known = _first(SETTLED, question, entry)
     elif reference in settled:
         known = settled[reference]
     else:
         known = settled[reference] = _first(SETTLED, question, entry)
+    broken = question.broken
+    if broken and (slug in broken or reference in broken) and (known is None or PASSED[known.code] > _DOWN):
+        block = block_of(question, entry)
+        if block is not None:
+            return Rejection(model=reference, code="provider_down", detail=block.detail, block=block)
     return known if known is not None else _first(ASKED, question, entry)
 
 

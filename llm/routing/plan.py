@@ -77,7 +77,8 @@ def _answer(walk: Walk) -> Decision:
     if not route:
         asked = question.request.model or AUTO
         why = refusal.message(asked, question.wish.level, rejections, search.deciding)
-        raise refusal.no_route(_decision(question, (), why, candidates, rejections, ()), search.deciding)
+        decision = _decision(question, (), why, candidates, rejections, ())
+        raise refusal.no_route(decision, search.deciding, question.now)
     if len(route) == 1:
         targets = targets_of(question, route[0], KEYS_PER_MODEL)
     else:
@@ -106,7 +107,8 @@ def _decision(
         pinned=wish.kind == PINNED,
         candidates=tuple(candidates),
         rejections=tuple(rejections),
-        notes=tuple(_notes(question, route, targets)),
+        notes=(*_notes(question, route, targets), *_slow(question, candidates)),
+        trickle=not question.trust_health,
     )
 
 
@@ -124,22 +126,30 @@ def _reason(walk: Walk) -> str:
 
 
 def _notes(question: Question, route: Sequence[Entry], targets: Sequence[Target]) -> list[str]:
-    """What a reader should know about the choice: replacements, sunsets, lowered caps and slowness."""
-    notes, slow = question.notes, slow_models(question)
+    """What a reader should know about the choice: replacements, sunsets and lowered caps."""
+    notes = question.notes
     for entry in route[:TARGETS]:
         model = entry.model
         if entry.replaces:
             notes.append(f"{entry.replaces} is deprecated; {model.reference} replaces it.")
         elif model.is_deprecated and model.deprecation_date is not None:
             notes.append(f"{model.reference} is deprecated and stops on {model.deprecation_date.isoformat()}.")
-        if model.reference in slow and question.policy is not None:
-            notes.append(
-                f"Latency penalty: the median time to first token of {model.reference} is"
-                f" {question.state.ttft_ms[model.id]:,.0f} ms, {question.wish.level} promises"
-                f" {question.policy.max_latency_ms:,} ms."
-            )
     if targets and question.asked_cap is None and question.request.kind == "chat":
         first = targets[0]
         if question.request.input_tokens + first.output_cap == first.model.context_window:
             notes.append(f"The answer is capped at {first.output_cap:,} tokens to fit the context window.")
     return notes
+
+
+def _slow(question: Question, candidates: Sequence[Candidate]) -> list[str]:
+    """Which of the first candidates are ranked lower for being slow, chosen or not."""
+    policy, slow = question.policy, slow_models(question)
+    if policy is None or not slow:
+        return []
+    median = {one: question.state.ttft_ms[question.snapshot.by_reference[one].id] for one in slow}
+    return [
+        f"Latency penalty: the median time to first token of {one.model} is {median[one.model]:,.0f} ms,"
+        f" {question.wish.level} promises {policy.max_latency_ms:,} ms."
+        for one in candidates[:TARGETS]
+        if one.model in slow
+    ]

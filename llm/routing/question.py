@@ -105,11 +105,13 @@ class Question:
     """Everything a filter may look at. Written for speed: one is made for every request.
 
     `plain` and `touched` say where a snapshot's own verdict on a model holds for this caller too (see filters.py).
-    `trust_health` is off for the trickle that goes on when all looks down.
+    `broken`: the providers and models of which some breaker is open. `trust_health` is off for the trickle that goes on
+    when all looks down.
     """
 
     __slots__ = (
         "asked_cap",
+        "broken",
         "caller",
         "config",
         "config_allows",
@@ -162,7 +164,10 @@ class Question:
         config, asked = wish.config, self.request.max_tokens
         self.config = config
         self.config_allows: AllowList | None = None
-        self.plain = not state.open_breakers
+        self.broken = NONE
+        if state.blocks or state.key_blocks:
+            self.broken = frozenset([*state.blocks, *(name for name, _ in state.key_blocks)])
+        self.plain = True
         if config is not None:
             self.config_allows = AllowList.of(self.snapshot, config.allowed_models)
             self.plain = self.plain and config.use_platform_key and config.credential_id is None

@@ -1,5 +1,7 @@
 """Nothing left: the candidate that passed most filters decides the status; the message lists the rejections. Pure."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from llm.errors import NoRoute
@@ -62,14 +64,28 @@ ANSWERS: dict[str, Answer] = {
         "POST /api/v1/admin/llm/models/{model}/prices.",
     ),
 }
+_LIMITED = Answer(
+    429, "rate_limit_error", "upstream_rate_limited", "Wait as long as Retry-After says, or choose another model."
+)
 _NOTHING = Answer(
     503, "api_error", "no_provider_available", "Name a model, or ask the operator to add a routing rule for your tier."
 )
 
 
+def answer_for(rejections: Sequence[Rejection], deciding: Rejection | None) -> Answer:
+    """What `deciding` means for the client: 429 where nothing but rate limits stands in the way."""
+    if deciding is None:
+        return _NOTHING
+    if deciding.code == "provider_down":
+        down = [one.block for one in rejections if one.code == "provider_down"]
+        if all(block is not None and block.limited for block in down):
+            return _LIMITED
+    return ANSWERS[deciding.code]
+
+
 def message(requested: str, level: str, rejections: list[Rejection], deciding: Rejection | None) -> str:
     """The cause, the rejections (at most LISTED, the deciding one first), and the next step."""
-    answer = _NOTHING if deciding is None else ANSWERS[deciding.code]
+    answer = answer_for(rejections, deciding)
     asked = requested[:100]
     if deciding is None:
         return f"No routing rule of power level {level} gives your tier a model for `{asked}`. {answer.next_step}"
@@ -82,7 +98,12 @@ def message(requested: str, level: str, rejections: list[Rejection], deciding: R
     return f"No model can serve `{asked}` now: {reasons}{more}. {next_step}"
 
 
-def no_route(decision: Decision, deciding: Rejection | None) -> NoRoute:
-    """The error for a decision without targets. `decision.reason` should be its message."""
-    answer = _NOTHING if deciding is None else ANSWERS[deciding.code]
-    return NoRoute(decision.reason, status=answer.status, code=answer.code, type_=answer.type, decision=decision)
+def no_route(decision: Decision, deciding: Rejection | None, now: datetime) -> NoRoute:
+    """The error for a decision without targets. `decision.reason` should be its message. Where breakers are in the way
+    it says when the first of them lets a request try."""
+    answer = answer_for(decision.rejections, deciding)
+    error = NoRoute(decision.reason, status=answer.status, code=answer.code, type_=answer.type, decision=decision)
+    opens = [one.block.until for one in decision.rejections if one.block is not None]
+    if error.retryable and opens:
+        error.retry_after = max(0.0, min(opens) - now.timestamp())
+    return error

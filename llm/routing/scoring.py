@@ -5,7 +5,7 @@
     cost     the cheapest survivor's price / its own, (3 x input + output) / 4: 1 for the cheapest and for a free one
     speed    1000 / (1000 + ms): the measured median time to first token, else TYPICAL_MS of its speed tier
     quality  1 for best, 0.6 for good, 0.3 for basic
-    latency_penalty  0.2 where the median is above what the power level promises
+    latency_penalty  0.2 where the measured median is above what the power level promises
 
 `cost` looks at little but the price, so that the cheapest comes first; speed and quality break its ties.
 """

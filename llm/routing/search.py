@@ -6,7 +6,7 @@ from typing import cast
 
 from billing.pricing import PriceCard
 from llm.routing import balancing
-from llm.routing.filters import PASSED, first_rejection, has_stopped, output_cap, successor_of
+from llm.routing.filters import PASSED, first_rejection, has_stopped, key_block, output_cap, successor_of
 from llm.routing.index import Groups, listing
 from llm.routing.keys import keys_at
 from llm.routing.question import Entry, Keys, Question, salt
@@ -119,10 +119,14 @@ def own_providers(question: Question) -> frozenset[str]:
 def slow_models(question: Question) -> frozenset[str]:
     """The references of models whose median time to first token is above what the power level promises."""
     if question.slow is None:
-        policy, models = question.policy, question.snapshot.models
+        state, snapshot, policy = question.state, question.snapshot, question.policy
         promised = inf if policy is None else policy.max_latency_ms
-        late = [identifier for identifier, median in question.state.ttft_ms.items() if median > promised]
-        question.slow = frozenset(models[identifier].reference for identifier in late if identifier in models)
+        known = ("slow", promised, snapshot.version)
+        if known not in state.derived:
+            late = [identifier for identifier, median in state.ttft_ms.items() if median > promised]
+            models = snapshot.models
+            state.derived[known] = frozenset(models[one].reference for one in late if one in models)
+        question.slow = state.derived[known]
     return question.slow
 
 
@@ -147,9 +151,12 @@ def keys_of(question: Question, entry: Entry) -> Keys:
 def targets_of(question: Question, entry: Entry, most: int) -> list[Target]:
     """The ways to call an admitted model: one for each of at most `most` keys, by weight."""
     keys = keys_of(question, entry)
-    credentials: Sequence[Credential | None] = keys.credentials or (None,)
+    usable = keys.credentials
+    if question.state.key_blocks:
+        usable = tuple(one for one in usable if key_block(question, entry.model, one) is None)
+    credentials: Sequence[Credential | None] = usable or (None,)
     if len(credentials) > 1:
-        credentials = balancing.credentials(question.seed, keys.credentials)[:most]
+        credentials = balancing.credentials(question.seed, usable)[:most]
     cap = cast("int", output_cap(question, entry.model))  # an admitted entry has passed context_window
     card = cast("PriceCard", entry.model.card_at(question.now))  # ... and unpriced
     return [

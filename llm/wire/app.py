@@ -15,6 +15,7 @@ import orjson
 from django.conf import settings
 
 from llm.engine import completion, metrics, runtime, snapshot, tenant_state
+from llm.engine.callers import route_caller
 from llm.errors import GatewayFailed, ModelNotFound
 from llm.types import ChatRequest
 from llm.wire import chat, models
@@ -244,7 +245,7 @@ async def _models(exchange: Exchange, wanted: str | None) -> None:
     if catalog is None:
         raise Unavailable("The gateway's catalog is not loaded yet. Try again shortly.")
     tenant = await tenant_state.TENANTS.get(caller.tenant_id)
-    found = models.entries(catalog, completion.route_caller(caller), tenant, now=datetime.now(UTC))
+    found = models.entries(catalog, route_caller(caller), tenant, now=datetime.now(UTC))
     anthropic = b"anthropic-version" in exchange.headers
     body: Any
     if wanted is not None:

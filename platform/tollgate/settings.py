@@ -112,7 +112,7 @@ DATABASES: dict[str, dict[str, Any]] = {
     )
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-REDIS_URL = env.text("REDIS_URL")  # optional: shared rate limits and breaker state; nothing that must be right
+REDIS_URL = env.text("REDIS_URL")  # optional: shared breakers; nothing that must be right
 TIME_ZONE = "UTC"
 USE_TZ = True
 LANGUAGE_CODE = "en-us"
@@ -232,6 +232,7 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_NAME_OVERRIDES": {
         "TierEnum": "tenants.tiers.Tier",
+        "BreakerKindEnum": "llm.choices.BreakerKind",
         "HealthStatusEnum": "llm.choices.HealthStatus",
         "PriceStatusEnum": "llm.choices.PriceStatus",
         "UsageStatusEnum": "billing.models.UsageRecord.Status",

@@ -16,6 +16,7 @@ from tests.admin import rows
 
 # Two of these are the session and the user.
 LISTS = {
+    "llm_llmbreaker": 4,
     "llm_llmprovider": 5,
     "llm_llmmodel": 8,
     "llm_providercredential": 7,
@@ -57,6 +58,7 @@ def full(gpt: LLMModel, acme: Tenant, globex: Tenant) -> None:
         model = cast.make_model(provider, f"model-{number}", cached="1")
         cast.make_rule(model, priority=number)
         cast.make_credential(provider)
+        cast.make_breaker(model, what=rows.HOSTILE, reason=rows.HOSTILE)
 
 
 @pytest.mark.parametrize("name", LISTS)

@@ -8,6 +8,7 @@ from django.test import Client
 from django.urls import reverse
 
 from tenants.models import AuditEvent, Tenant
+from tests import cast
 from tests.admin import rows
 
 
@@ -26,6 +27,7 @@ LEDGER: dict[str, Any] = {
     "billing_adjustment": rows.adjustment,
     "billing_alert": rows.alert,
     "llm_routerefusal": rows.refusal,
+    "llm_llmbreaker": lambda _: cast.make_breaker(cast.make_model(cast.make_provider())),
     "tenants_auditevent": audit_event,
 }
 

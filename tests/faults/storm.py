@@ -211,15 +211,15 @@ class Webs:
 
 
 @contextlib.contextmanager
-def served(books: Books, count: int) -> Any:
-    """`manage.py serve`, `count` times on ports of their own: the ports."""
+def served(books: Books, count: int, *, workers: int = 1, **variables: str) -> Any:
+    """`manage.py serve`, `count` times on ports of their own, with more variables: the ports."""
     children, ports = [], []
     try:
         for _ in range(count):
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
                 ports.append(free.getsockname()[1])
-            environment = books.environment | {"PORT": str(ports[-1]), "WEB_WORKERS": "1"}
+            environment = books.environment | {"PORT": str(ports[-1]), "WEB_WORKERS": str(workers)} | variables
             children.append(subprocess.Popen([sys.executable, "manage.py", "serve"], cwd=ROOT, env=environment))
         for port in ports:
             wait_ready(port)

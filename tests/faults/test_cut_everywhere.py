@@ -127,6 +127,7 @@ def test_a_cut_anywhere_is_told_and_charged_truly(
     endings: list[str] = []
     with customer.http as client:
         for cut in cuts:
+            world.forgive()
             # The pieces are written one by one, so that those before the cut arrive, and do not drown in the reset.
             vendor.fake.once("m", Behaviour(text=TEXT, cut_after_bytes=cut, cut_how=how))
             answer = client.post("/v1/chat/completions", json={"model": vendor.reference, "stream": stream, **BODY})
@@ -159,6 +160,7 @@ def test_a_stall_anywhere_ends_in_time(
     endings: list[str] = []
     with customer.http as client:
         for cut in cuts:
+            world.forgive()
             vendor.fake.once("m", Behaviour(text=TEXT, cut_after_bytes=cut, cut_how="stall"))
             answer = client.post("/v1/chat/completions", json={"model": vendor.reference, "stream": stream, **BODY})
             row = UsageRecord.objects.get(pk=answer.headers["x-request-id"])
@@ -187,6 +189,7 @@ def test_a_cut_and_then_another_vendor(world: World, customer: Customer, stream:
     second.fake.script("m", Behaviour(text=TEXT))
     served: Counter[str] = Counter()
     for cut in offsets(length, 1 if FULL else 40):
+        world.forgive()
         first.fake.once("m", Behaviour(text=TEXT, cut_after_bytes=cut, cut_how="close"))
         answer = customer.ask("config/both", stream=stream, max_tokens=50)
         assert answer.status_code == 200

@@ -58,10 +58,14 @@ def headers_of(answer: httpx.Response) -> dict[str, str]:
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_the_two_doors_say_and_bill_the_same(customer: Customer, vendor: Vendor, script: str, stream: bool) -> None:
+def test_the_two_doors_say_and_bill_the_same(
+    world: World, customer: Customer, vendor: Vendor, script: str, stream: bool
+) -> None:
     behaviour, more = SCRIPTS[script]
     vendor.fake.script("m", behaviour)
-    first, second = (customer.ask(vendor.reference, path=path, stream=stream, **more) for path in (V1, DRF))
+    first = customer.ask(vendor.reference, path=V1, stream=stream, **more)
+    world.forgive()  # a provider that asked to be left alone would not be asked again
+    second = customer.ask(vendor.reference, path=DRF, stream=stream, **more)
     assert first.status_code == second.status_code
     assert headers_of(first) == headers_of(second)
     assert alike(first.content) == alike(second.content)

@@ -20,7 +20,7 @@ from django.core.management import call_command
 
 from billing.models import BudgetWindow, Hold, UsageRecord
 from llm.engine import runtime, snapshot
-from llm.models import LLMModel, LLMProvider
+from llm.models import LLMBreaker, LLMModel, LLMProvider
 from tenants.models import Tenant
 from tests import cast
 from tests.conftest import Gateway
@@ -178,8 +178,16 @@ class World:
         snapshot.WATCH.refresh()
 
     def reset(self) -> None:
+        """Vendors that remember nothing, and a gateway that has nothing against them."""
         self.fake.reset()
         self.other.reset()
+        self.forgive()
+
+    def forgive(self) -> None:
+        """Close all breakers and forget what counted towards one: for tests that fail on purpose, again and again."""
+        eventually(lambda: runtime.RUNTIME.health.at_rest, what="the last breaker's writing")
+        LLMBreaker.objects.all().delete()
+        runtime.RUNTIME.health.reset()
 
     def quiet(self) -> None:
         """No journey under way, no vendor busy."""

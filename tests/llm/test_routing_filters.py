@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 import pytest
 
 from llm.errors import NoRoute
-from llm.types import RoutingState
+from llm.types import Block, RoutingState, number_of
 from tests.llm.routing_world import (
+    NOW,
     card,
     codes,
     config,
@@ -32,6 +33,10 @@ def refusal(world, asked="openai/gpt-4o", **how):
     with pytest.raises(NoRoute) as error:
         route(world, asked, **how)
     return error.value
+
+
+def block(seconds, *, limited=False):
+    return Block(detail="it failed", until=NOW.timestamp() + seconds, limited=limited)
 
 
 def told(error):
@@ -103,9 +108,49 @@ class TestDown:
 
     def test_an_open_breaker_takes_out_one_model(self):
         other = model(OPENAI, "other")
-        state = RoutingState(open_breakers=frozenset({GPT.id}))
+        state = RoutingState(blocks={"openai/gpt-4o": Block(detail="it failed", until=0)})
         decision = route(snapshot([GPT, other], [rule(GPT), rule(other)]), state=state)
         assert (names(decision), codes(decision)) == (["openai/other"], {"openai/gpt-4o": "provider_down"})
+
+    def test_of_several_keys_only_the_open_one_is_left_out(self):
+        good, bad = credential("good"), credential("bad")
+        one = replace(GPT, provider=replace(OPENAI, credentials=(good, bad)))
+        for name in ("openai", "openai/gpt-4o"):
+            state = RoutingState(key_blocks={(name, number_of(bad)): block(5)})
+            decision = route(snapshot([one]), "openai/gpt-4o", state=state)
+            assert [target.credential for target in decision.targets] == [good]
+            state = RoutingState(key_blocks={**state.key_blocks, ("openai/gpt-4o", number_of(good)): block(9)})
+            error = refusal(snapshot([one]), state=state)
+            assert (told(error), error.retry_after) == ((503, "api_error", "no_provider_available", True), 5.0)
+
+    def test_an_own_keys_breaker_never_brings_in_the_platforms_key(self):
+        own = credential("own", source="byok")
+        of = tenant(byok={OPENAI.id: (own,)})
+        state = RoutingState(key_blocks={("openai/gpt-4o", number_of(own)): block(60, limited=True)})
+        error = refusal(snapshot([GPT]), of=of, state=state)
+        assert (told(error), error.retry_after) == ((429, "rate_limit_error", "upstream_rate_limited", True), 60.0)
+        assert names(route(snapshot([GPT]), "openai/gpt-4o", state=state)) == ["openai/gpt-4o"]
+
+    def test_the_wait_is_until_the_first_candidate_has_all_its_breakers_behind_it(self):
+        other = model(provider("groq"), "gpt-4o")
+        blocks = {"openai": block(40), "openai/gpt-4o": block(20), "groq": block(30)}
+        error = refusal(snapshot([GPT, other]), "gpt-4o", state=RoutingState(blocks=blocks))
+        assert (error.status, error.retry_after) == (503, 30.0)
+
+    def test_one_limit_and_one_failure_are_not_only_limits(self):
+        other = model(provider("groq"), "gpt-4o")
+        limit = {("openai/gpt-4o", number_of(credential())): block(30, limited=True)}
+        state = RoutingState(blocks={"groq": block(40)}, key_blocks=limit)
+        error = refusal(snapshot([GPT, other]), "gpt-4o", state=state)
+        assert (error.status, error.code, error.retry_after) == (503, "no_provider_available", 30.0)
+
+    def test_the_trickle_passes_a_breaker_but_not_a_wish_to_wait(self):
+        asked = request("openai/gpt-4o", number=20)
+        decision = route(snapshot([GPT]), asked, state=RoutingState(blocks={"openai": block(40)}))
+        assert (names(decision), decision.trickle) == (["openai/gpt-4o"], True)
+        limit = {("openai/gpt-4o", number_of(credential())): block(30, limited=True)}
+        state = RoutingState(blocks={"openai": block(40)}, key_blocks=limit)
+        assert refusal(snapshot([GPT]), asked, state=state).status == 503
 
     @pytest.mark.parametrize("health", ["healthy", "degraded", "unknown"])
     def test_any_other_health_stays_in(self, health):

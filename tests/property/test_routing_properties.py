@@ -13,7 +13,7 @@ from llm.routing import filters
 from llm.routing.plan import plan
 from llm.routing.question import AllowList, Entry, Question
 from llm.routing.resolve import wish_of
-from llm.types import RouteCaller, RouteRequest, RoutingState, TenantState
+from llm.types import Block, RouteCaller, RouteRequest, RoutingState, TenantState, number_of
 from tests.llm.routing_world import NOW, TENANT, card, config, credential, identity, model, provider, rule, snapshot
 
 TIERS = ["free", "starter", "professional", "enterprise"]
@@ -129,8 +129,12 @@ def cases(draw):
         needs=frozenset(draw(st.sets(st.sampled_from(["streaming", "tools", "vision"])))),
     )
     slow = dict.fromkeys(draw(st.sets(st.sampled_from(list(world.models)), max_size=2)), 99_000.0)
-    broken = frozenset(draw(st.sets(st.sampled_from(list(world.models)), max_size=1)))
-    return world, caller, draw(tenants(world)), request, RoutingState(ttft_ms=slow, open_breakers=broken)
+    block = Block(detail="it failed", until=0)
+    broken = dict.fromkeys(draw(st.sets(st.sampled_from([*world.by_reference, *world.providers]), max_size=1)), block)
+    keys = [(slug, number_of(one)) for slug, found in world.providers.items() for one in found.credentials]
+    barred = dict.fromkeys(draw(st.sets(st.sampled_from(keys), max_size=2)) if keys else (), block)
+    state = RoutingState(ttft_ms=slow, blocks=broken, key_blocks=barred)
+    return world, caller, draw(tenants(world)), request, state
 
 
 def decide(case, *, derived=None):

@@ -57,6 +57,7 @@ class Crowd:
     lacking: User
     platform_credential: ProviderCredential
     rule_id: uuid.UUID
+    breaker_id: uuid.UUID
 
 
 def gather(base_url: str = cast.UNREACHABLE, *, levels: bool = True) -> Crowd:
@@ -98,6 +99,7 @@ def gather(base_url: str = cast.UNREACHABLE, *, levels: bool = True) -> Crowd:
         lacking=lacking,
         platform_credential=platform,
         rule_id=rule.pk,
+        breaker_id=cast.make_breaker(model).pk,
     )
 
 

@@ -135,6 +135,8 @@ TABLE = {
     "admin/llm/providers/<provider>/credentials/<credential>": Row(
         "llm.{verb}_providercredential", {"DELETE": (204, None)}
     ),
+    "admin/llm/breakers": _reads("llm.view_llmprovider"),
+    "admin/llm/breakers/<breaker>/reset": Row("llm.change_llmprovider", {"POST": (200, None)}),
     "admin/llm/models": Row("llm.{verb}_llmmodel", {"GET": (200, None), "POST": (201, _MODEL | {"model_id": "new"})}),
     "admin/llm/models/by-power/<level>": _reads("llm.{verb}_llmmodel"),
     "admin/llm/models/<model>": Row(
@@ -177,6 +179,7 @@ def objects(row: str, crowd: Crowd, actor: str, which: str) -> dict[str, str]:
         "own_key": mine.credential.pk,
         "credential": crowd.platform_credential.pk,
         "rule": crowd.rule_id,
+        "breaker": crowd.breaker_id,
         "level": "balanced",
     }
     others = {
@@ -318,7 +321,7 @@ ADMIN_MODELS = {
     "tenants/tenant", "tenants/apikey", "tenants/auditevent",
     "billing/alert", "billing/alertsubscription",
     "billing/usagerecord", "billing/budgetwindow", "billing/hold", "billing/dailyusage", "billing/adjustment",
-    "llm/llmconfig", "llm/llmmodel", "llm/providercredential", "llm/llmprovider", "llm/routerefusal",
+    "llm/llmbreaker", "llm/llmconfig", "llm/llmmodel", "llm/providercredential", "llm/llmprovider", "llm/routerefusal",
     "llm/llmroutingrule", "llm/powerlevelpolicy",
     "django_celery_beat/periodictask", "django_celery_beat/intervalschedule", "django_celery_beat/solarschedule",
     "django_celery_beat/crontabschedule", "django_celery_beat/clockedschedule", "django_celery_results/taskresult",

@@ -21,6 +21,7 @@ GROUPS: list[tuple[str, list[tuple[str, str, str, str]]]] = [
         [
             ("Providers", "hub", "admin:llm_llmprovider_changelist", "llm.view_llmprovider"),
             ("Models", "deployed_code", "admin:llm_llmmodel_changelist", "llm.view_llmmodel"),
+            ("Breakers", "electrical_services", "admin:llm_llmbreaker_changelist", "llm.view_llmprovider"),
             ("Provider keys", "vpn_key", "admin:llm_providercredential_changelist", "llm.view_providercredential"),
         ],
     ),
