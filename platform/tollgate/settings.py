@@ -104,7 +104,7 @@ DATABASE_POOL = Pool(
     smallest=env.whole("DATABASE_POOL_MIN", 1),
     # The tests drop their database at the end, which idle pooled connections would prevent.
     largest=env.whole("DATABASE_POOL_MAX", 0 if TESTING else 10),
-    wait_s=env.seconds("DATABASE_POOL_TIMEOUT_S", 1),
+    wait_s=env.seconds("DATABASE_POOL_TIMEOUT_S", 0.75),
 )
 DATABASES: dict[str, dict[str, Any]] = {
     "default": database(
@@ -113,6 +113,7 @@ DATABASES: dict[str, dict[str, Any]] = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = env.text("REDIS_URL")  # optional: shared rate limits and breaker state; nothing that must be right
+REDIS_TIMEOUT_S = env.seconds("REDIS_TIMEOUT_S", 0.05)
 TIME_ZONE = "UTC"
 USE_TZ = True
 LANGUAGE_CODE = "en-us"
