@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.fakes import Behaviour
+from tests.faults.books import connect
 from tests.faults.lossy import LossyPostgres
 from tests.faults.outage import Outage
 from tests.faults.own_postgres import OwnPostgres
@@ -33,8 +34,8 @@ class House:
     def __init__(self, server: OwnPostgres, weather: Storm, port: int) -> None:
         self.server, self.weather, self.port = server, weather, port
 
-    def suffer(self, case: str, fault: Callable[[Outage], Awaitable[None]], *, refuses: bool = True) -> None:
-        """The fault under load, judged."""
+    def suffer(self, case: str, fault: Callable[[Outage], Awaitable[None]], *, refuses: bool | None = True) -> None:
+        """The fault under load, judged. `refuses`: whether some requests must be refused, or none; None: either."""
         tally = Tally(case)
         calls = len(self.weather.provider.bill())
         outage = Outage(self.weather, self.port)
@@ -42,7 +43,7 @@ class House:
         outage.judge_statuses(tally, longest_answer_s=SLOW_TAKES_S)
         outage.judge_books(tally, calls)
         tally.close()
-        assert bool(outage.refusals()) or not refuses
+        assert refuses is None or bool(outage.refusals()) == refuses
         assert len(outage.answers()) > 10
 
 
@@ -101,7 +102,7 @@ def test_every_connection_cut_again_and_again(house: House) -> None:
             await asyncio.sleep(DICE.uniform(0.02, 0.3))
         assert cut > 10
 
-    house.suffer("connections cut", fault, refuses=False)
+    house.suffer("connections cut", fault, refuses=None)
 
 
 def test_somebody_else_has_all_connections(house: House) -> None:
@@ -128,3 +129,19 @@ def test_commits_are_lost_before_and_after_they_happen(server: OwnPostgres, weat
 
         House(server, weather, port).suffer("commits lost", fault)
         assert min(lossy.lost.values()) > 2, lossy.lost
+
+
+def test_a_lock_on_one_keys_row_keeps_nobody_waiting(house: House) -> None:
+    """When a key was last used is written once a minute by the one thread that reads all keys."""
+    never_used = "SELECT count(*) FROM api_keys WHERE last_used_at IS NULL"
+
+    async def fault(_: Outage) -> None:
+        with connect(house.weather.books.url) as other:
+            other.execute("UPDATE api_keys SET last_used_at = NULL")
+            with other.transaction():
+                other.execute("SELECT id FROM api_keys ORDER BY id LIMIT 1 FOR UPDATE")
+                await asyncio.sleep(2.5)
+                assert house.weather.books.query(never_used) == [(1,)]
+
+    house.suffer("a key's row locked", fault, refuses=False)
+    assert house.weather.books.query(never_used) == [(0,)]
