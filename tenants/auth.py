@@ -94,8 +94,8 @@ def load(secret: str, now: datetime) -> Caller | None:
 
 
 def _note_use(key: ApiKey, now: datetime) -> None:
-    """Bookkeeping: a lock in its way is passed by. It must not refuse this request, nor, while it lasts, all others: they
-    wait for this thread."""
+    """Bookkeeping: a lock in its way is passed by. It must not refuse this request, nor, while it lasts, all others,
+    which wait for this thread."""
     with contextlib.suppress(DatabaseError), transaction.atomic():
         free = ApiKey.objects.select_for_update(skip_locked=True).filter(pk=key.pk)
         ApiKey.objects.filter(pk__in=free.values("pk")).update(last_used_at=now)
