@@ -287,17 +287,18 @@ _broker_dir = TOLLGATE_DATA_DIR / "broker"
 CELERY_BROKER_URL = env.text("CELERY_BROKER_URL", "filesystem://")
 if CELERY_BROKER_URL == "filesystem://":
     CELERY_BROKER_URL = "filesystem://localhost//"  # the same, without a warning about the missing host at each start
-CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
-    {
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {}
+# A broker that is down or mute costs the caller two seconds at most, and every job is re-derivable anyway.
+CELERY_BROKER_CONNECTION_TIMEOUT = 2
+if CELERY_BROKER_URL.startswith("filesystem:"):
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
         "data_folder_in": str(_broker_dir / "queue"),
         "data_folder_out": str(_broker_dir / "queue"),
         "control_folder": str(_broker_dir / "control"),
     }
-    if CELERY_BROKER_URL.startswith("filesystem:")
-    else {}
-)
-# A broker that is down costs the caller two seconds at most, and every job is re-derivable anyway.
-CELERY_BROKER_CONNECTION_TIMEOUT = 2
+elif CELERY_BROKER_URL.startswith(("redis:", "rediss:", "sentinel:")):
+    # Its transport has no time-outs of its own. A worker waits for jobs a second at a time.
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 2, "socket_connect_timeout": 2}
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_RESULT_BACKEND = "django-db"
