@@ -117,7 +117,7 @@ def test_a_broker_that_does_not_answer(
         with served(books, 1) as [port]:
             staff = Staff(port, made)
             page, took = staff.run_a_job()
-            assert "The broker is out of reach, so these jobs were not all started." in page
+            assert "The broker is out of reach, so not all of these jobs were started." in page
             assert took < BOUND_S
             completions_go_on(port, made)
 
@@ -130,7 +130,7 @@ def test_the_embedded_brokers_folder_cannot_be_written(house: tuple[Books, dict[
     queue.touch()
     with served(books, 1) as [port]:
         staff = Staff(port, made)
-        assert "The broker is out of reach, so these jobs were not all started." in staff.run_a_job()[0]
+        assert "The broker is out of reach, so not all of these jobs were started." in staff.run_a_job()[0]
         completions_go_on(port, made)
         queue.unlink()
         queue.mkdir()

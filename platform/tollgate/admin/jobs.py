@@ -62,7 +62,7 @@ class PeriodicTaskAdmin(BeatTaskAdmin, ModelAdmin):  # type: ignore[misc]  # no 
             super().run_tasks(request, queryset)
         except (OperationalError, ChannelError, OSError) as error:
             logger.error("The broker took no job: %s", type(error).__name__)
-            said = "The broker is out of reach, so these jobs were not all started. Check CELERY_BROKER_URL and the broker."
+            said = "The broker is out of reach, so not all of these jobs were started. Check CELERY_BROKER_URL."
             self.message_user(request, said, level=messages.ERROR)
 
     run_tasks.short_description = BeatTaskAdmin.run_tasks.short_description  # type: ignore[attr-defined]
