@@ -44,8 +44,9 @@ format: install-dev ## let ruff fix and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-soak: install-dev ## the long storm of clients and kills, on PostgreSQL: SEED=7 SECONDS=600
+soak: install-dev ## the long storm of clients and kills, then every fault again and again: SEED=7 SECONDS=600 ROUNDS=5
 	$(BIN)/python -m tests.soak.storm $(if $(SEED),--seed $(SEED)) --seconds $(or $(SECONDS),120)
+	$(BIN)/python -m tests.soak.faults $(if $(SEED),--seed $(SEED)) --rounds $(or $(ROUNDS),2)
 
 bench: install-dev ## what the gateway adds, against the goals: QUICK=1 JSON=1 TARGETS="name=port,key,path,model" UPSTREAM_PORT=
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(JSON),--json) \

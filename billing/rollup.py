@@ -59,9 +59,10 @@ def roll_up_day(*, day: date, now: datetime) -> int:
 def roll_up(*, now: datetime) -> dict[str, int]:
     """Roll up every day that has usage or adjustments and no mark, oldest first: {ISO day: rows written}.
 
-    Days missed while no worker ran are caught up; days still open are rolled again each time.
+    Days missed while no worker ran are caught up; days still open are rolled again each time, and lose the mark that a
+    clock which ran ahead has given them.
     """
-    marked = set(RolledDay.objects.values_list("billing_day", flat=True))
+    marked = {day for day in RolledDay.objects.values_list("billing_day", flat=True) if is_closed(day=day, now=now)}
     days = {*_days(UsageRecord), *_days(Adjustment)} - marked
     return {day.isoformat(): roll_up_day(day=day, now=now) for day in sorted(days)}
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, connections, transaction
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
@@ -89,10 +89,16 @@ def load(secret: str, now: datetime) -> Caller | None:
     if found.tenant is None and (found.owner is None or not found.owner.is_active or not found.owner.is_staff):
         return None
     if found.last_used_at is None or now - found.last_used_at > LAST_USED_EVERY:
-        # Bookkeeping: a lock in its way must not refuse the request.
-        with contextlib.suppress(DatabaseError):
-            ApiKey.objects.filter(pk=found.pk).update(last_used_at=now)
+        _note_use(found, now)
     return caller_of(found)
+
+
+def _note_use(key: ApiKey, now: datetime) -> None:
+    """Bookkeeping: a lock in its way is passed by. It must not refuse this request, nor, while it lasts, all others,
+    which wait for this thread."""
+    with contextlib.suppress(DatabaseError), transaction.atomic():
+        free = ApiKey.objects.select_for_update(skip_locked=True).filter(pk=key.pk)
+        ApiKey.objects.filter(pk__in=free.values("pk")).update(last_used_at=now)
 
 
 def caller_of(key: ApiKey) -> Caller:

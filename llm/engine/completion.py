@@ -147,7 +147,7 @@ class Journey:
         return self.runtime.idempotency.once(self.caller.key_id, key, digest)
 
     async def _serve(self) -> None:
-        self._standings = self.runtime.limits.count(self.caller, tokens=self._counted_tokens())
+        self._standings = await self.runtime.limits.count(self.caller, tokens=self._counted_tokens())
         tenant: TenantState = await tenant_state.TENANTS.get(self.caller.tenant_id)
         self.runtime.earn_retry()
         decision = self._plan(tenant)

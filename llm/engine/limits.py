@@ -1,10 +1,12 @@
-"""Requests and tokens per minute per API key; requests at once per key, tenant and provider. Counted per process.
+"""Requests and tokens per minute per API key; requests at once per key, tenant and provider.
 
-With N web processes a key gets at most N times its rate: budgets are the strict limit, these are for fairness.
+With REDIS_URL all processes share the counts per minute; while Redis is away each counts for itself, up to its share of
+the limit. Without it each process counts up to the whole limit, so that of N a key gets at most N times its rate. All
+else is counted per process. Budgets are the strict limit, these are for fairness.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
@@ -14,6 +16,7 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
+from llm.engine.shared_limits import Counted, SharedCounts
 from llm.errors import ProviderBusy, RateLimited
 from llm.types import Provider
 from tenants.auth import Caller
@@ -52,42 +55,80 @@ class Window:
         return self.left_s + MINUTE_S * (1 - room / self.current)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What one request asks of one limit. Raises RateLimited if it alone is more."""
+
+    what: str  # "requests" | "tokens"
+    limit: int
+    cost: int
+    where: str = ""  # the limit is a share: why
+
+    def __post_init__(self) -> None:
+        if self.limit == 0 or self.cost > self.limit:
+            raise RateLimited(
+                f"This request alone is over the key's {self.limit} {self.what} per minute."
+                " Send less, or raise the limit."
+            )
+
+    def share(self) -> "Ask":
+        """One process's part. A request that the whole limit has room for takes all of it, and is not refused for
+        good."""
+        limit = max(1, self.limit // settings.WEB_WORKERS)
+        return Ask(what=self.what, limit=limit, cost=min(self.cost, limit), where=_ON_ITS_OWN)
+
+    def refusal(self, window: Window) -> RateLimited:
+        wait_s = math.floor(window.wait(self.limit, self.cost)) + 1
+        return RateLimited(
+            f"This key may send {self.limit} {self.what} per minute{self.where}. Wait {wait_s} s, or raise the limit.",
+            retry_after=float(wait_s),
+        )
+
+    def standing(self, window: Window) -> Standing:
+        limit = self.limit
+        return Standing(
+            what=self.what, limit=limit, remaining=window.remaining(limit), reset_s=window.wait(limit, limit)
+        )
+
+
+_ON_ITS_OWN = " to each process while their shared count is out of reach"
+_WHAT = ("requests", "tokens")
+
+
 class Limits:
-    """One process's counters."""
+    """One process's counters, and its way to the shared ones."""
 
     def __init__(self) -> None:
         self._storage = MemoryStorage()
         self._windows = SlidingWindowCounterRateLimiter(self._storage)
         self._under_way: dict[UUID, int] = {}
+        self.shared = SharedCounts(settings.REDIS_URL) if settings.REDIS_URL else None
 
-    def count(self, caller: Caller, *, tokens: int) -> tuple[Standing, ...]:
+    async def count(self, caller: Caller, *, tokens: int) -> tuple[Standing, ...]:
         """Count one request of so many estimated tokens. Raises RateLimited with the true time to wait."""
-        standings = []
-        for what, limit, cost in (
-            ("requests", caller.rate_limit_rpm, 1),
-            ("tokens", caller.rate_limit_tpm, tokens),
-        ):
-            if limit is not None:
-                standings.append(self._hit(caller, what, limit, cost))
-        return tuple(standings)
+        limits = ((caller.rate_limit_rpm, 1), (caller.rate_limit_tpm, tokens))
+        asks = [
+            Ask(what=what, limit=limit, cost=cost)
+            for what, (limit, cost) in zip(_WHAT, limits, strict=True)
+            if limit is not None
+        ]
+        if self.shared is not None and asks:
+            numbers = [number for limit, cost in limits for number in (-1 if limit is None else limit, cost)]
+            counted = await self.shared.hit(caller.key_id, numbers)
+            if counted is not None:
+                return _standings(asks, counted)
+            asks = [ask.share() for ask in asks]
+        return tuple([self._hit(caller, ask) for ask in asks])
 
-    def _hit(self, caller: Caller, what: str, limit: int, cost: int) -> Standing:
-        if limit == 0 or cost > limit:
-            raise RateLimited(
-                f"This request alone is over the key's {limit} {what} per minute. Send less, or raise the limit."
-            )
-        item = RateLimitItemPerMinute(limit)
-        name = item.key_for(str(caller.key_id), what)
-        accepted = self._windows.hit(item, str(caller.key_id), what, cost=cost)
+    def _hit(self, caller: Caller, ask: Ask) -> Standing:
+        item = RateLimitItemPerMinute(ask.limit)
+        name = item.key_for(str(caller.key_id), ask.what)
+        accepted = self._windows.hit(item, str(caller.key_id), ask.what, cost=ask.cost)
         previous, _, current, current_s = self._storage.get_sliding_window(name, MINUTE_S)
         window = Window(previous=previous, current=current, left_s=current_s - MINUTE_S)
         if not accepted:
-            wait_s = math.floor(window.wait(limit, cost)) + 1
-            raise RateLimited(
-                f"This key may send {limit} {what} per minute. Wait {wait_s} s, or raise the limit.",
-                retry_after=float(wait_s),
-            )
-        return Standing(what=what, limit=limit, remaining=window.remaining(limit), reset_s=window.wait(limit, limit))
+            raise ask.refusal(window)
+        return ask.standing(window)
 
     @contextmanager
     def one_more(self, caller: Caller) -> Iterator[None]:
@@ -129,3 +170,16 @@ class Limits:
             self._under_way[owner] = left
         else:
             del self._under_way[owner]
+
+
+def _standings(asks: Iterable[Ask], counted: Counted) -> tuple[Standing, ...]:
+    """What all processes together counted. Raises RateLimited if that was too much."""
+    standings = []
+    for ask in asks:
+        place = _WHAT.index(ask.what)
+        previous, current = counted.of(place)
+        window = Window(previous=previous, current=current, left_s=counted.left_s)
+        if counted.refused == place + 1:
+            raise ask.refusal(window)
+        standings.append(ask.standing(window))
+    return tuple(standings)

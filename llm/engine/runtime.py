@@ -61,6 +61,8 @@ class Runtime:
         self._stopping = self._closed = False
         self.ledger.start()
         self.admission.start()
+        if self.limits.shared is not None:
+            self.limits.shared.start()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, auth.off_the_loop, snapshot.WATCH.look)
         self.health.start()
@@ -100,6 +102,8 @@ class Runtime:
         if self._writer is not None and not self._writer.done():
             await asyncio.wait({self._writer}, timeout=2.0)
         self._writer = None  # it belongs to this loop; a process that starts again has another
+        if self.limits.shared is not None:
+            await self.limits.shared.stop()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self.ledger.stop)
         await loop.run_in_executor(None, snapshot.WATCH.stop)

@@ -104,7 +104,7 @@ DATABASE_POOL = Pool(
     smallest=env.whole("DATABASE_POOL_MIN", 1),
     # The tests drop their database at the end, which idle pooled connections would prevent.
     largest=env.whole("DATABASE_POOL_MAX", 0 if TESTING else 10),
-    wait_s=env.seconds("DATABASE_POOL_TIMEOUT_S", 1),
+    wait_s=env.seconds("DATABASE_POOL_TIMEOUT_S", 0.75),
 )
 DATABASES: dict[str, dict[str, Any]] = {
     "default": database(
@@ -112,7 +112,8 @@ DATABASES: dict[str, dict[str, Any]] = {
     )
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-REDIS_URL = env.text("REDIS_URL")  # optional: shared breakers; nothing that must be right
+REDIS_URL = env.text("REDIS_URL")  # optional: shared rate limits and breaker state; nothing that must be right
+REDIS_TIMEOUT_S = env.seconds("REDIS_TIMEOUT_S", 0.05)
 TIME_ZONE = "UTC"
 USE_TZ = True
 LANGUAGE_CODE = "en-us"
@@ -287,17 +288,18 @@ _broker_dir = TOLLGATE_DATA_DIR / "broker"
 CELERY_BROKER_URL = env.text("CELERY_BROKER_URL", "filesystem://")
 if CELERY_BROKER_URL == "filesystem://":
     CELERY_BROKER_URL = "filesystem://localhost//"  # the same, without a warning about the missing host at each start
-CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
-    {
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {}
+# A broker that is down or mute costs the caller two seconds at most, and every job is re-derivable anyway.
+CELERY_BROKER_CONNECTION_TIMEOUT = 2
+if CELERY_BROKER_URL.startswith("filesystem:"):
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
         "data_folder_in": str(_broker_dir / "queue"),
         "data_folder_out": str(_broker_dir / "queue"),
         "control_folder": str(_broker_dir / "control"),
     }
-    if CELERY_BROKER_URL.startswith("filesystem:")
-    else {}
-)
-# A broker that is down costs the caller two seconds at most, and every job is re-derivable anyway.
-CELERY_BROKER_CONNECTION_TIMEOUT = 2
+elif CELERY_BROKER_URL.startswith(("redis:", "rediss:", "sentinel:")):
+    # Its transport has no time-outs of its own. A worker waits for jobs a second at a time.
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 2, "socket_connect_timeout": 2}
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_RESULT_BACKEND = "django-db"

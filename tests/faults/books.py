@@ -113,6 +113,11 @@ class Books:
             for row, status, amount in found
         }
 
+    def corrections(self) -> dict[uuid.UUID, Decimal]:
+        """What the ledger's adjustments add to requests that were swept before their true figure was known."""
+        found = self.query("SELECT request_id, sum(budget_usd) FROM billing_adjustments GROUP BY request_id")
+        return {row if isinstance(row, uuid.UUID) else uuid.UUID(row): self.usd(amount) for row, amount in found if row}
+
     def limit(self, kind_table: str, amount: Decimal | None) -> None:
         """Set the daily limit of all tenants or keys."""
         value = "NULL" if amount is None else str(amount if self.postgres else int(amount.scaleb(10)))

@@ -2,11 +2,10 @@
 
 Whatever was cut, the client is told the truth, pays for what it received, and nothing is left behind. The short version
 looks at every few bytes, from a random one on; `FAULTS=full` looks at every single one. A run prints its seed, and
-`FAULT_SEED=...` repeats it.
+`FAULT_SEED=...` repeats it (tests/faults/tally.py).
 """
 
 import json
-import os
 import random
 import socket
 from collections import Counter
@@ -20,10 +19,9 @@ import pytest
 
 from billing.models import BudgetWindow, Hold, UsageRecord
 from tests.fakes import Behaviour
+from tests.faults.tally import FULL, SEED, Tally
 from tests.journeys.world import ASK, Customer, Vendor, World, payloads_of, price_of, usd
 
-FULL = os.environ.get("FAULTS") == "full"
-SEED = int(os.environ.get("FAULT_SEED", random.SystemRandom().randrange(10**6)))
 TEXT = "Hé you"  # three pieces of UTF-8, two words
 STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
 BODY = {"messages": ASK, "max_tokens": 50}
@@ -49,7 +47,6 @@ def longest(vendor: Vendor, *, stream: bool) -> int:
 
 def offsets(length: int, step: int) -> list[int]:
     """Where to cut: every `step` bytes, from a random one on, and beyond the end."""
-    print(f"FAULT_SEED={SEED} FAULTS={'full' if FULL else 'short'} of {length} bytes")  # noqa: T201 - to repeat it
     if FULL:
         return list(range(length + 2))
     return [*range(random.Random(SEED).randrange(step), length, step), length - 1, length + 40]
@@ -80,33 +77,49 @@ def seen(answer: httpx.Response, *, stream: bool) -> Seen:
     return Seen(200, code, text, whole, request_id)
 
 
-def judge(told: Seen, row: UsageRecord, failure: tuple[int, str]) -> str:
+def judge(tally: Tally, told: Seen, failure: tuple[int, str]) -> str:
     """Hold the row against what the client was told; which of the three endings it was."""
+    tally.runs += 1
+    row = UsageRecord.objects.get(pk=told.request_id)
+    ending = "whole" if told.whole else "part" if told.status == 200 else "nothing"
+    with tally.checking("statuses"):
+        judge_status(ending, told, row, failure)
+    with tally.checking("charges"):
+        judge_charge(ending, told, row)
+    return ending
+
+
+def judge_status(ending: str, told: Seen, row: UsageRecord, failure: tuple[int, str]) -> None:
     status, code = failure
-    assert str(row.id) == told.request_id
     assert row.status_code == told.status
-    if told.whole:
-        assert (row.status, told.text, row.is_estimated) == ("completed", TEXT, False)
-        assert row.budget_usd == usd(8, 2)
-        return "whole"
-    assert (told.code, row.error_code) == (code, code)
-    if told.status != 200:
-        assert (told.status, row.status) == (status, "failed")
+    assert row.status == {"whole": "completed", "part": "partial", "nothing": "failed"}[ending]
+    assert (told.code, row.error_code) == (("", "") if ending == "whole" else (code, code))
+    assert told.status == (status if ending == "nothing" else 200)
+    assert told.text == TEXT or ending != "whole"
+    assert (told.text and TEXT.startswith(told.text)) or ending != "part"
+
+
+def judge_charge(ending: str, told: Seen, row: UsageRecord) -> None:
+    if ending == "nothing":
         assert (row.budget_usd, row.total_tokens, row.price_lines) == (0, 0, [])
-        return "nothing"
-    assert row.status == "partial"
-    assert told.text
-    assert TEXT.startswith(told.text)
-    reported = not row.is_estimated
-    # The provider's own count where it came before the cut, else four bytes a token of what the client has.
-    expected = usd(8, 2) if reported else usd(8, -(-len(told.text.encode()) // 4))
-    assert row.budget_usd == expected
-    assert told.text == TEXT or not reported
-    return "part"
+    elif ending == "whole":
+        assert (row.budget_usd, row.is_estimated) == (usd(8, 2), False)
+    else:
+        # The provider's own count where it came before the cut, else four bytes a token of what the client has.
+        reported = not row.is_estimated
+        assert row.budget_usd == (usd(8, 2) if reported else usd(8, -(-len(told.text.encode()) // 4)))
+        assert told.text == TEXT or not reported
 
 
-def nothing_left(world: World, customer: Customer) -> None:
+def nothing_left(tally: Tally, world: World, customer: Customer) -> None:
+    """No hold, no connection, and windows that say what the rows say."""
     world.quiet()
+    with tally.checking("leaks"):
+        no_hold(customer)
+        assert world.fake.open_connections + world.other.open_connections <= 4
+
+
+def no_hold(customer: Customer) -> None:
     assert Hold.objects.filter(tenant_id=customer.tenant.pk).count() == 0
     rows = customer.rows()
     spent = sum((row.budget_usd for row in rows), Decimal(0))
@@ -125,15 +138,16 @@ def test_a_cut_anywhere_is_told_and_charged_truly(
     vendor.fake.reset()
     cuts = offsets(length, 9 if stream else 5)
     endings: list[str] = []
+    tally = Tally(f"cut: {how}, {vendor.name}, {'streamed' if stream else 'plain'}")
     with customer.http as client:
         for cut in cuts:
             world.forgive()
             # The pieces are written one by one, so that those before the cut arrive, and do not drown in the reset.
             vendor.fake.once("m", Behaviour(text=TEXT, cut_after_bytes=cut, cut_how=how))
             answer = client.post("/v1/chat/completions", json={"model": vendor.reference, "stream": stream, **BODY})
-            row = UsageRecord.objects.get(pk=answer.headers["x-request-id"])
-            endings.append(judge(seen(answer, stream=stream), row, (502, "upstream_error")))
-    nothing_left(world, customer)
+            endings.append(judge(tally, seen(answer, stream=stream), (502, "upstream_error")))
+    nothing_left(tally, world, customer)
+    tally.close()
     assert len(customer.rows()) == len(cuts) == len(vendor.fake.requests)
     bill = vendor.fake.bill()
     assert endings[-1] == "whole"
@@ -143,7 +157,6 @@ def test_a_cut_anywhere_is_told_and_charged_truly(
     # A reset may overtake the pieces before it; a close never does, and then each cut behind a piece leaves a part.
     assert (counted["part"] > 3) == stream or how == "reset"
     assert stream or counted["part"] == 0
-    assert world.fake.open_connections + world.other.open_connections <= 4
 
 
 @STREAMED
@@ -158,14 +171,15 @@ def test_a_stall_anywhere_ends_in_time(
     vendor.fake.reset()
     cuts = [cut for cut in offsets(length, 1 if FULL else length // 12) if cut < length]
     endings: list[str] = []
+    tally = Tally(f"cut: stall, {vendor.name}, {'streamed' if stream else 'plain'}")
     with customer.http as client:
         for cut in cuts:
             world.forgive()
             vendor.fake.once("m", Behaviour(text=TEXT, cut_after_bytes=cut, cut_how="stall"))
             answer = client.post("/v1/chat/completions", json={"model": vendor.reference, "stream": stream, **BODY})
-            row = UsageRecord.objects.get(pk=answer.headers["x-request-id"])
-            endings.append(judge(seen(answer, stream=stream), row, (504, "upstream_timeout")))
-    nothing_left(world, customer)
+            endings.append(judge(tally, seen(answer, stream=stream), (504, "upstream_timeout")))
+    nothing_left(tally, world, customer)
+    tally.close()
     bill = vendor.fake.bill()
     assert len(customer.rows()) == len(cuts)
     assert 0.8 * len(cuts) < len(bill) <= len(cuts)  # on a busy machine time is up before the provider has read some
@@ -188,17 +202,23 @@ def test_a_cut_and_then_another_vendor(world: World, customer: Customer, stream:
     world.reset()
     second.fake.script("m", Behaviour(text=TEXT))
     served: Counter[str] = Counter()
+    tally = Tally(f"cut: close, then another vendor, {'streamed' if stream else 'plain'}")
     for cut in offsets(length, 1 if FULL else 40):
         world.forgive()
         first.fake.once("m", Behaviour(text=TEXT, cut_after_bytes=cut, cut_how="close"))
         answer = customer.ask("config/both", stream=stream, max_tokens=50)
-        assert answer.status_code == 200
+        tally.runs += 1
         served[answer.headers["x-provider-used"]] += 1
         row = UsageRecord.objects.get(pk=answer.headers["x-request-id"])
-        assert row.was_fallback == (answer.headers["x-was-fallback"] == "true") == (row.provider_slug == "fakethropic")
-        assert len(row.attempts) == (2 if row.was_fallback else 1)
-        assert row.budget_usd == (usd(8, 2) if row.status == "completed" else usd(8, row.completion_tokens))
-        assert (row.lost_cost_usd > 0) == row.was_fallback
+        second_answered = row.provider_slug == "fakethropic"
+        with tally.checking("statuses"):
+            assert answer.status_code == 200
+            assert row.was_fallback == (answer.headers["x-was-fallback"] == "true") == second_answered
+            assert len(row.attempts) == (2 if row.was_fallback else 1)
+        with tally.checking("charges"):
+            assert row.budget_usd == (usd(8, 2) if row.status == "completed" else usd(8, row.completion_tokens))
+            assert (row.lost_cost_usd > 0) == row.was_fallback
     assert served["fakethropic"] > 3
     assert served["fakeai"] >= 1
-    nothing_left(world, customer)
+    nothing_left(tally, world, customer)
+    tally.close()

@@ -1,5 +1,6 @@
 """Rate limits: the time to wait that a refusal names is true, to the second, in both directions."""
 
+import asyncio
 import random
 import time
 import uuid
@@ -7,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from llm.engine.limits import Limits
+from llm.engine.limits import Limits, Standing
 from llm.errors import RateLimited
 from tenants.auth import Caller
 
@@ -26,10 +27,14 @@ def caller(**limits: int) -> Caller:
     return Caller(**{**known, **ids, "max_concurrency": 5, **limits})
 
 
+def count(limits: Limits, who: Caller, tokens: int) -> tuple[Standing, ...]:
+    return asyncio.run(limits.count(who, tokens=tokens))
+
+
 def refused(limits: Limits, who: Caller, tokens: int) -> float | None:
     """Seconds to wait, or None if it was let in."""
     try:
-        limits.count(who, tokens=tokens)
+        count(limits, who, tokens)
     except RateLimited as error:
         return error.retry_after
     return None
@@ -63,7 +68,7 @@ def test_what_is_left_and_when_it_is_whole_again(monkeypatch: pytest.MonkeyPatch
     clock = Clock(monkeypatch)
     clock.now = 60.0 * 1_000_000 + 15
     limits, who = Limits(), caller(rate_limit_rpm=3, rate_limit_tpm=100)
-    first = limits.count(who, tokens=40)
+    first = count(limits, who, 40)
     assert [(one.what, one.limit, one.remaining) for one in first] == [("requests", 3, 2), ("tokens", 100, 60)]
     # One request of this minute is forgotten once the next minute has begun; of 40 tokens the last one 1.5 s
     # before its end.
@@ -73,7 +78,7 @@ def test_what_is_left_and_when_it_is_whole_again(monkeypatch: pytest.MonkeyPatch
 def test_more_than_a_minutes_worth_is_never_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
     Clock(monkeypatch)
     with pytest.raises(RateLimited) as caught:
-        Limits().count(caller(rate_limit_tpm=100), tokens=101)
+        count(Limits(), caller(rate_limit_tpm=100), 101)
     assert caught.value.retry_after is None
     assert "over the key's" in caught.value.message
     assert "100 tokens per minute" in caught.value.message

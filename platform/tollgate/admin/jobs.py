@@ -1,9 +1,11 @@
 """Celery's schedules and results, in the admin's dress. A change of a schedule is live at the next beat."""
 
+import logging
 from typing import Any
 
-from django.contrib import admin
-from django.db.models import Model
+from django.contrib import admin, messages
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django_celery_beat.admin import ClockedScheduleAdmin as BeatClockedAdmin
@@ -13,11 +15,14 @@ from django_celery_beat.admin import PeriodicTaskForm as BeatTaskForm
 from django_celery_beat.admin import TaskSelectWidget
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 from django_celery_results.models import GroupResult, TaskResult
+from kombu.exceptions import ChannelError, OperationalError
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RangeDateTimeFilter
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from tenants.admin import dress
 from tenants.admin.base import ModelAdmin, ReadOnlyAdmin, display
+
+logger = logging.getLogger(__name__)
 
 _OURS: tuple[type[Model], ...] = (
     ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule, GroupResult, TaskResult,
@@ -50,6 +55,17 @@ class PeriodicTaskAdmin(BeatTaskAdmin, ModelAdmin):  # type: ignore[misc]  # no 
     list_display = ["name", "enabled", "when", "last_run", "total_run_count", "one_off"]
     list_filter = ["enabled", "one_off"]
     list_select_related = ["interval", "crontab", "solar", "clocked"]
+
+    def run_tasks(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
+        """Run the selected ones now, or say why not: it takes CELERY_BROKER_CONNECTION_TIMEOUT at most to find out."""
+        try:
+            super().run_tasks(request, queryset)
+        except (OperationalError, ChannelError, OSError) as error:
+            logger.error("The broker took no job: %s", type(error).__name__)
+            said = "The broker is out of reach, so not all of these jobs were started. Check CELERY_BROKER_URL."
+            self.message_user(request, said, level=messages.ERROR)
+
+    run_tasks.short_description = BeatTaskAdmin.run_tasks.short_description  # type: ignore[attr-defined]
 
     @display(description="When")
     def when(self, obj: PeriodicTask) -> str:
