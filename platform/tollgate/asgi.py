@@ -25,7 +25,7 @@ from llm.engine import runtime  # noqa: E402
 from llm.wire import app as data_path  # noqa: E402
 from tenants.addresses import ip_or_none  # noqa: E402
 from tenants.ids import uuid7  # noqa: E402
-from tollgate import gauges, health, metrics  # noqa: E402
+from tollgate import gauges, health, lean, metrics  # noqa: E402
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -119,8 +119,11 @@ async def _django(scope: Scope, receive: Receive, send: Send) -> None:
         return message
 
     try:
-        # django-stubs types the scope more narrowly than ASGI does.
-        await django_application(scope, limited, send)  # type: ignore[arg-type]
+        if scope["path"] in lean.PATHS:
+            await lean.serve(scope, limited, send)
+        else:
+            # django-stubs types the scope more narrowly than ASGI does.
+            await django_application(scope, limited, send)  # type: ignore[arg-type]
     except BodyTooLargeError:
         # Django reads the whole body before it answers, so nothing has been sent yet.
         await _refuse_body(send, limit)
