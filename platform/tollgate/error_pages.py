@@ -1,5 +1,8 @@
 """What Django answers when a URL is unknown or a view breaks: WIRE.md's envelope for `/api`, a plain page elsewhere."""
 
+import sys
+
+from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 
@@ -32,7 +35,13 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """500. The request id is in the `x-request-id` header and in the log line; nothing else is told."""
+    """500. The request id is in the `x-request-id` header and in the log line; nothing else is told.
+
+    503 where the database is out of reach, which is nobody's bug. (Views of the API have answered that themselves.)
+    """
+    if isinstance(sys.exc_info()[1], OperationalError):
+        said = "The gateway's database is out of reach. Try again shortly."
+        return HttpResponse(said, status=503, content_type="text/plain", headers={"Retry-After": "1"})
     if request.path.startswith(_JSON_PATHS):
         message = "Something broke on our side. Quote the x-request-id header when you report it."
         return envelope(500, kind="api_error", code="internal_error", message=message)

@@ -11,15 +11,17 @@ from collections.abc import Awaitable, Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.fakes import Behaviour
 from tests.faults.books import connect
 from tests.faults.lossy import LossyPostgres
-from tests.faults.outage import Outage
+from tests.faults.outage import REFUSED_WITHIN_S, Outage
 from tests.faults.own_postgres import OwnPostgres
 from tests.faults.storm import Storm, served
 from tests.faults.tally import FULL, SEED, Tally
+from tests.journeys.world import eventually
 
 pytestmark = pytest.mark.skipif("DATABASE_URL" not in os.environ, reason="it is about a database server")
 
@@ -84,6 +86,28 @@ def during(begin: Callable[[], Any], end: Callable[[], Any]) -> Callable[[Outage
 
 def test_stopped_and_started(house: House) -> None:
     house.suffer("database stopped", during(house.server.stop, house.server.start))
+
+
+def test_all_else_says_503_too(house: House) -> None:
+    """Models, the API, and the admin to somebody who is signed in."""
+    headers = {"Authorization": f"Bearer {house.weather.keys[0]}", "Cookie": f"sessionid={'x' * 32}"}
+    paths = ("/v1/models", "/api/v1/me", "/api/v1/llm/usage", "/admin/", "/health/ready")
+    url = f"http://127.0.0.1:{house.port}"
+    with httpx.Client(base_url=url, headers=headers, trust_env=False, verify=False) as client:
+        assert [client.get(path, follow_redirects=True).status_code for path in paths] == [200] * 5
+        house.server.stop()
+        try:
+            eventually(lambda: client.get("/v1/models").status_code == 503, what="the end of what is known by heart")
+            for path in paths:
+                answer = client.get(path)
+                assert (answer.status_code, path) == (503, path)
+                assert answer.elapsed.total_seconds() < REFUSED_WITHIN_S + 0.1  # `ready` waits a whole second
+                assert "Traceback" not in answer.text
+                if path.startswith(("/api", "/v1")):
+                    assert answer.json()["error"]["code"] == "overloaded"
+                    assert answer.headers["retry-after"] == "1"
+        finally:
+            house.server.start()
 
 
 def test_frozen(house: House) -> None:
