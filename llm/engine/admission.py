@@ -42,7 +42,7 @@ class Admission:
 
     def _tick(self, loop: asyncio.AbstractEventLoop, due: float | None) -> None:
         now = loop.time()
-        self._late_s.append(0.0 if due is None else now - due)
+        self._late_s.append(0.0 if due is None else max(0.0, now - due))
         self._beat = loop.call_later(BEAT_S, self._tick, loop, now + BEAT_S)
 
     @property

@@ -74,7 +74,7 @@ class Runtime:
         if not self._stopping:
             self._stopping = True
             loop = asyncio.get_running_loop()
-            loop.call_later(LAST_MOMENT_S, self._close)
+            loop.call_later(LAST_MOMENT_S + 1, self._close)  # once connections that were idle have closed
             loop.call_later(settings.GRACE_PERIOD_S, self._cut)
 
     def admit(self) -> None:

@@ -164,5 +164,7 @@ def running(books: Books, **environment: str) -> Iterator[tuple[subprocess.Popen
 
 def workers_of(pid: int) -> set[int]:
     """The server's worker processes, without multiprocessing's own helper."""
-    found = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=True
+    )
     return {int(line.split()[0]) for line in found.stdout.splitlines() if "spawn_main" in line}
