@@ -51,8 +51,11 @@ def _text(value: bytes | None) -> str | None:
 
 
 def _checked(result: Any) -> Any:
-    from psycopg import errors, pq  # as above
+    from psycopg import OperationalError, errors, pq  # as above
 
     if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
+        if result.error_field(pq.DiagnosticField.SQLSTATE) is None:
+            # Not the server said this, but libpq of a broken connection.
+            raise OperationalError("The connection to the database is gone.")
         raise errors.error_from_result(result)
     return result

@@ -1,6 +1,7 @@
 """Clients that never stop asking while the database goes away and comes back, and what they and the books must show."""
 
 import asyncio
+import itertools
 import json
 import time
 import uuid
@@ -15,7 +16,7 @@ import aiohttp
 from tests.faults.storm import Storm, ask
 from tests.faults.tally import Tally
 
-CLIENTS = 8
+EVERY_S = 0.04  # a request, whatever became of those before: clients that wait for one another would not ask
 REFUSED_WITHIN_S = 1.0
 BACK_WITHIN_S = 5.0
 SETTLE_S = 5.0  # what an answer may wait for its settlement
@@ -50,7 +51,7 @@ class Outage:
     async def run(self, fault: Callable[["Outage"], Awaitable[None]], *, afterwards_s: float = 1.0) -> None:
         """Load, the fault, and load until it has been well for a while."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
-            clients = [asyncio.create_task(self._client(session, number)) for number in range(CLIENTS)]
+            clients = asyncio.create_task(self._clients(session))
             await self._well()
             self.broken = time.monotonic()
             await fault(self)
@@ -58,7 +59,7 @@ class Outage:
             await self._well()
             await asyncio.sleep(afterwards_s)
             self._stop = True
-            await asyncio.gather(*clients)
+            await clients
 
     async def _well(self) -> None:
         """Until a request sent from now on is answered."""
@@ -67,18 +68,18 @@ class Outage:
             assert time.monotonic() < since + 60, Counter(tried.status for tried in self.tries[-100:])
             await asyncio.sleep(0.02)
 
-    async def _client(self, session: aiohttp.ClientSession, number: int) -> None:
-        turn = number
-        while not self._stop:
-            # Some of what is under way when it breaks ends while it is broken, some after.
-            model = "slow" if number == 0 else "m"
-            tried = await self._one(session, PATHS[turn // 2 % 2], self.weather.keys[turn % 4], model, bool(turn % 2))
-            self.tries.append(tried)
-            turn += 1
-            if tried.status != 200:
-                await asyncio.sleep(0.05)
+    async def _clients(self, session: aiohttp.ClientSession) -> None:
+        async with asyncio.TaskGroup() as group:
+            for turn in itertools.count():
+                if self._stop:
+                    return
+                # Some of what is under way when it breaks ends while it is broken, some after.
+                model = "slow" if turn % 8 == 0 else "m"
+                path, key = PATHS[turn // 2 % 2], self.weather.keys[turn % 4]
+                group.create_task(self._one(session, path, key, model, bool(turn % 3)))
+                await asyncio.sleep(EVERY_S)
 
-    async def _one(self, session: aiohttp.ClientSession, path: str, key: str, model: str, stream: bool) -> Tried:
+    async def _one(self, session: aiohttp.ClientSession, path: str, key: str, model: str, stream: bool) -> None:
         body = ask(10, 5, stream=stream, model=model)
         sent = time.monotonic()
         headers = {"Authorization": f"Bearer {key}"}
@@ -97,7 +98,7 @@ class Outage:
             tried.error = json.loads(raw)["error"]
         elif "x-cost-incurred" in answer.headers:
             tried.cost = Decimal(answer.headers["x-cost-incurred"])
-        return tried
+        self.tries.append(tried)
 
     # --- what must hold -----------------------------------------------------------------------------------------------
 

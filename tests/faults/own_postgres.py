@@ -13,6 +13,7 @@ import psutil
 import psycopg
 
 MOST_CONNECTIONS = 40
+_HANG_UP = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
 
 
 class OwnPostgres:
@@ -63,11 +64,13 @@ class OwnPostgres:
     def freeze(self) -> None:
         """No process of it runs any more; connections stay open, and even new ones are taken by the kernel."""
         for process in self._processes():
-            process.suspend()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
 
     def thaw(self) -> None:
         for process in self._processes():
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def kill(self) -> None:
         """`kill -9` of all its processes: it starts with recovery from its log."""
@@ -88,28 +91,19 @@ class OwnPostgres:
     def cut(self, database: str) -> int:
         """Hang up on everybody who is connected to a database. How many there were."""
         with psycopg.connect(self.url, autocommit=True) as admin:
-            return len(
-                admin.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [database]
-                ).fetchall()
-            )
+            return len(admin.execute(_HANG_UP, [database]).fetchall())
 
     @contextlib.contextmanager
     def filled(self, database: str) -> Iterator[None]:
         """Somebody else has all its connections, the reserved ones too; whoever hangs up does not get in again."""
         with contextlib.ExitStack() as held:
             mine = held.enter_context(psycopg.connect(self.url, autocommit=True))
-            until = time.monotonic() + 10
-            full = 0
-            while full < 5:  # times in a row, for those that are still hanging up
+            until, places = time.monotonic() + 20, MOST_CONNECTIONS - 1
+            while places:
+                assert time.monotonic() < until
                 try:
                     held.enter_context(contextlib.closing(psycopg.connect(self.url)))
-                    full = 0
+                    places -= 1
                 except psycopg.OperationalError:
-                    full += 1
-                    mine.execute(
-                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [database]
-                    )
-                    time.sleep(0.05)
-                assert time.monotonic() < until
+                    mine.execute(_HANG_UP, [database])  # and then it is a race who takes the place
             yield
