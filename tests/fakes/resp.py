@@ -108,6 +108,8 @@ def _answer(owner: FakeRedis, command: list[bytes]) -> bytes:
     if name.upper() == b"EVAL":
         keys = words[2 : 2 + int(words[1])]
         return _encoded(owner.count(keys, [int(word) for word in words[2 + len(keys) :]]))
+    if name.upper() == b"HVALS":
+        return _encoded([])  # no breaker is open
     return b"+PONG\r\n" if name.upper() == b"PING" else b"+OK\r\n"
 
 
