@@ -54,7 +54,7 @@ return answer
 
 
 class Counted:
-    """What Redis said of one request: whom of `what` the refusal came from, and each count with its minute."""
+    """What Redis said of one request: `refused` for its requests (1), its tokens (2) or not at all (0); the counts."""
 
     __slots__ = ("_counts", "left_s", "refused")
 

@@ -11,6 +11,7 @@ import time
 from typing import Any, BinaryIO, Self
 
 Counts = dict[str, int]
+NOTHING: Counts = dict.fromkeys(("requests", "tokens", "requests before", "tokens before"), 0)
 
 
 class FakeRedis:
@@ -53,8 +54,8 @@ class FakeRedis:
             return answer
 
     def _count_one(self, key: bytes, numbers: list[int], minute: int, left: int) -> list[int]:
-        kept = self._kept.get(key, {"minute": minute, "requests": 0, "tokens": 0, "requests before": 0})
-        before = [kept["requests before"], kept.get("tokens before", 0)]
+        kept = self._kept.get(key, NOTHING | {"minute": minute})
+        before = [kept["requests before"], kept["tokens before"]]
         count = [kept["requests"], kept["tokens"]]
         if kept["minute"] == minute - 1:
             before, count = count, [0, 0]
