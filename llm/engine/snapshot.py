@@ -266,6 +266,7 @@ class Watch:
     def __init__(self) -> None:
         self.current: Snapshot | None = None
         self.looked_at = time.monotonic()  # when the database last confirmed it
+        self._asks_since: float | None = None
         self._seen: tuple[Any, Any] | None = None
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -302,6 +303,12 @@ class Watch:
     def running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
+    @property
+    def silent_s(self) -> float:
+        """For how long the database has left its question of now without any answer, seconds. A refusal is one."""
+        since = self._asks_since
+        return 0.0 if since is None else time.monotonic() - since
+
     def reset(self) -> None:
         self.current = None
         self._seen = None
@@ -309,9 +316,12 @@ class Watch:
     def _run(self, beside: Callable[[], None]) -> None:
         try:
             while not self._stop.wait(CHECK_S):
+                self._asks_since = time.monotonic()
                 self.look()
                 beside()
+                self._asks_since = None
         finally:
+            self._asks_since = None
             connection.close()
 
     def look(self) -> None:

@@ -10,6 +10,7 @@ import gc
 import os
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any, cast
 
 import orjson
@@ -25,7 +26,7 @@ from llm.engine import runtime  # noqa: E402
 from llm.wire import app as data_path  # noqa: E402
 from tenants.addresses import ip_or_none  # noqa: E402
 from tenants.ids import uuid7  # noqa: E402
-from tollgate import gauges, health, lean, metrics  # noqa: E402
+from tollgate import gauges, health, lean, metrics, silence  # noqa: E402
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -123,10 +124,15 @@ async def _django(scope: Scope, receive: Receive, send: Send) -> None:
             await lean.serve(scope, limited, send)
         else:
             # django-stubs types the scope more narrowly than ASGI does.
-            await django_application(scope, limited, send)  # type: ignore[arg-type]
+            answer = partial(django_application, scope, limited)  # type: ignore[arg-type]
+            await silence.unless_silent(answer, send)
     except BodyTooLargeError:
         # Django reads the whole body before it answers, so nothing has been sent yet.
         await _refuse_body(send, limit)
+    except silence.SilentError:
+        message = "The gateway's database is out of reach. Try again shortly."
+        error = {"message": message, "type": "overloaded_error", "param": None, "code": "overloaded"}
+        await _answer(send, 503, {"error": error}, (b"x-should-retry", b"true"), (b"retry-after", b"1"))
 
 
 def _declared_length(scope: Scope) -> int:

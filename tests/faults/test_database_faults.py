@@ -14,14 +14,16 @@ from typing import Any
 import httpx
 import pytest
 
+from llm.engine import snapshot
 from tests.fakes import Behaviour
 from tests.faults.books import connect
 from tests.faults.lossy import LossyPostgres
-from tests.faults.outage import REFUSED_WITHIN_S, Outage
+from tests.faults.outage import BACK_WITHIN_S, REFUSED_WITHIN_S, Outage
 from tests.faults.own_postgres import OwnPostgres
 from tests.faults.storm import Storm, served
 from tests.faults.tally import FULL, SEED, Tally
 from tests.journeys.world import eventually
+from tollgate import silence
 
 pytestmark = pytest.mark.skipif("DATABASE_URL" not in os.environ, reason="it is about a database server")
 
@@ -108,6 +110,27 @@ def test_all_else_says_503_too(house: House) -> None:
                     assert answer.headers["retry-after"] == "1"
         finally:
             house.server.start()
+        eventually(lambda: client.get("/api/v1/me").status_code == 200, within_s=BACK_WITHIN_S)
+
+
+def test_frozen_management_requests_do_not_hang(house: House) -> None:
+    """Those that were asked before anybody could know wait for some seconds, all later ones are told at once."""
+    headers = {"Authorization": f"Bearer {house.weather.keys[0]}", "Cookie": f"sessionid={'x' * 32}"}
+    url = f"http://127.0.0.1:{house.port}"
+    paths = ("/api/v1/me", "/api/v1/llm/usage", "/admin/")
+    with httpx.Client(base_url=url, headers=headers, trust_env=False, verify=False, timeout=20) as client:
+        assert [client.get(path, follow_redirects=True).status_code for path in paths] == [200] * 3
+        house.server.freeze()
+        try:
+            first, *later = [client.get(path) for path in paths]
+        finally:
+            house.server.thaw()
+        for answer in (first, *later):
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "overloaded")
+        assert first.elapsed.total_seconds() < snapshot.CHECK_S + silence.SILENT_S + 1
+        assert max(answer.elapsed.total_seconds() for answer in later) < REFUSED_WITHIN_S
+        eventually(lambda: client.get("/api/v1/me").status_code == 200, within_s=BACK_WITHIN_S)
+        assert [client.get(path, follow_redirects=True).status_code for path in paths] == [200] * 3
 
 
 def test_frozen(house: House) -> None:
