@@ -63,11 +63,15 @@ class Database:
 
 
 def _put(record: Record, now: float) -> None:
-    row = LLMBreaker.objects.select_for_update().filter(key=record.key).first()
+    rows = LLMBreaker.objects.select_for_update().filter(key=record.key)
+    row = rows.first()
     if row is None:
         if record.state == CLOSED:
             return
-        row = LLMBreaker(key=record.key, kind=record.kind)
+        moments = {"opened_at": _moment(record.opened_at), "until": _moment(record.until), "updated_at": _moment(now)}
+        new = LLMBreaker(key=record.key, kind=record.kind, what=record.what[:300], state=record.state, **moments)
+        LLMBreaker.objects.bulk_create([new], ignore_conflicts=True)  # another process may be making it just now
+        row = rows.get()
     if record.state != CLOSED:  # a closed one goes on to say why it was opened last
         until = max(record.until, _seconds(row.until)) if row.state == OPEN else record.until
         row.what, row.reason = record.what[:300], record.reason[:300]

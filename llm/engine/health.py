@@ -52,6 +52,7 @@ class Health:
         self._open: dict[str, Breaker] = {}
         self._touched: dict[str, float] = {}  # when an open or just closed one was last changed, or written, here
         self._unwritten: set[str] = set()
+        self._being_written: set[str] = set()
         self._state = RoutingState()
         self._turns_at = float("inf")  # when `_state` is no longer true
 
@@ -144,11 +145,13 @@ class Health:
         if self._loop is None or self._thread is None or not (self._writing is None or self._writing.done()):
             return
         keys, self._unwritten = self._unwritten, set()
+        self._being_written = keys
         records = self._records(keys)
         self._writing = self._ask(lambda kept: kept.write(records, time.time()))
         self._writing.add_done_callback(lambda done: self._written(keys, done))
 
     def _written(self, keys: set[str], done: "asyncio.Future[Any]") -> None:
+        self._being_written = set()
         if done.cancelled():
             return
         if self._heard(done.exception()):
@@ -207,7 +210,7 @@ class Health:
         """What was changed here since the store was asked is newer than its answer."""
         told = {record.key: record for record in records}
         for key in {*told, *self._open}:
-            if key in self._unwritten or self._touched.get(key, self._since) >= asked:
+            if key in self._unwritten or key in self._being_written or self._touched.get(key, self._since) >= asked:
                 continue
             record = told.get(key, Record(key=key, what="", state=CLOSED))
             self._take(self._breaker(key, record.what), record)

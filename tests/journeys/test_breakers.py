@@ -275,6 +275,7 @@ def test_a_probe_that_finds_nothing_out_leaves_it_to_the_next(
         with customer.http as client, pytest.raises(httpx.ReadTimeout):
             client.post("/v1/chat/completions", json=body, timeout=1.0)
         world.quiet()
+    eventually(lambda: runtime.RUNTIME.health.at_rest, what="letting go of the probe")
     world.fake.script("b1", Behaviour())
     assert customer.ask("balanced").headers["x-model-used"] == "b1"
     assert calls(world, "b1") == 5
