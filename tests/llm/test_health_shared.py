@@ -52,6 +52,7 @@ async def rest(*several: Health) -> None:
         until = time.monotonic() + 5
         while not one.at_rest:
             assert time.monotonic() < until
+            await asyncio.to_thread(one.look)  # as the catalog's watch does every second: what failed is tried again
             await asyncio.sleep(0.005)
     for one in several:
         await asyncio.to_thread(one.look)
