@@ -266,7 +266,7 @@ class Watch:
     def __init__(self) -> None:
         self.current: Snapshot | None = None
         self.looked_at = time.monotonic()  # when the database last confirmed it
-        self._asks_since: float | None = None
+        self._heard_at = time.monotonic()  # when the database last answered, whatever it said
         self._seen: tuple[Any, Any] | None = None
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -279,6 +279,7 @@ class Watch:
         """
         with self._lock:
             seen = fingerprint(self._seen if only_reads else None)
+            self._heard_at = time.monotonic()
             if self.current is None or self._seen is None or seen[1] != self._seen[1]:
                 # The fingerprint is older than what is read: a change in between shows in the next one.
                 self.current = build()
@@ -289,6 +290,7 @@ class Watch:
     def start(self, beside: Callable[[], None]) -> None:
         """Look every second; `beside` is called after each look, in the same thread with the same connection."""
         if not self.running:
+            self._heard_at = time.monotonic()
             self._stop.clear()
             self._thread = threading.Thread(target=self._run, args=(beside,), name="catalog", daemon=True)
             self._thread.start()
@@ -305,9 +307,8 @@ class Watch:
 
     @property
     def silent_s(self) -> float:
-        """For how long the database has left its question of now without any answer, seconds. A refusal is one."""
-        since = self._asks_since
-        return 0.0 if since is None else time.monotonic() - since
+        """Seconds since the database last answered the running watch, which asks every second."""
+        return time.monotonic() - self._heard_at if self.running else 0.0
 
     def reset(self) -> None:
         self.current = None
@@ -316,12 +317,9 @@ class Watch:
     def _run(self, beside: Callable[[], None]) -> None:
         try:
             while not self._stop.wait(CHECK_S):
-                self._asks_since = time.monotonic()
                 self.look()
                 beside()
-                self._asks_since = None
         finally:
-            self._asks_since = None
             connection.close()
 
     def look(self) -> None:

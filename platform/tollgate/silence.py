@@ -12,7 +12,7 @@ from typing import Any
 from llm.engine import snapshot
 
 Message = MutableMapping[str, Any]
-SILENT_S = 3.0  # a look of the catalog's watch, which looks every second, takes milliseconds
+SILENT_S = 3.0  # the catalog's watch asks every second, which takes milliseconds
 LOOK_S = 0.25
 
 _left: set[asyncio.Future[None]] = set()  # the loop keeps only weak references

@@ -65,7 +65,7 @@ def swept(database: str, module: str, seed: int, folder: Path) -> bool:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     say(f"seed {seed}, {database}: {module} {'passed' if done.returncode == 0 else 'FAILED'}")
     if done.returncode != 0:
-        say(done.stdout[-6000:])
+        say(f"status {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-2000:]}")
     return done.returncode == 0
 
 
