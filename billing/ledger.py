@@ -25,6 +25,7 @@ from billing.models import Hold as HoldRow
 from billing.models import LedgerLease
 from billing.posting import Batch, Disown, Extend, Hold, Reserve, Settle, Standing, Void
 from billing.windows import Scope, Window, windows_for
+from tenants.auth import patience_s
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,6 @@ LEASE = timedelta(seconds=15)
 TICK_S = 2.0
 RENEW_BEFORE_S = 6.0  # a process that was stopped for this long says that it is alive before it holds anything
 SWEEP_BATCH = 200
-RESERVE_TIMEOUT_S = 0.75  # a client is told within a second that the database is away
 SETTLE_PATIENCE_S = 5.0
 
 __all__ = ["Extend", "Hold", "Ledger", "Reserve", "Settle", "record", "sweep"]
@@ -53,12 +53,12 @@ class Ledger:
 
     async def reserve(self, request: Reserve) -> Hold:
         """Raises BudgetExceeded, AuthenticationFailed (revoked), TenantSuspended, LedgerUnavailable."""
-        hold: Hold = await self._answer(request, RESERVE_TIMEOUT_S)
+        hold: Hold = await self._answer(request, patience_s())
         return hold
 
     async def extend(self, request: Extend) -> Hold:
         """The hold with its new amount. Raises what `reserve` raises; the old hold stands then."""
-        hold: Hold = await self._answer(request, RESERVE_TIMEOUT_S)
+        hold: Hold = await self._answer(request, patience_s())
         return hold
 
     async def settle(self, settlement: Settle) -> bool:

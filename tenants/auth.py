@@ -8,6 +8,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,6 +26,7 @@ from tenants.models import ApiKey
 MAX_AGE_S = 1.0
 REFRESH_AGE_S = 0.5
 PATIENCE_S = 0.75  # a client is told within a second that the database is away
+LEAST_PATIENCE_S = 0.1
 CACHE_SIZE = 10_000
 MAX_PENDING = 1_000
 LAST_USED_EVERY = timedelta(minutes=1)
@@ -134,6 +136,14 @@ def off_the_loop(work: Callable[[], Any]) -> Any:
                 connection.close()
 
 
+_waited_s: ContextVar[float] = ContextVar("waited_s", default=0.0)
+
+
+def patience_s() -> float:
+    """How long this request may wait for the database: its waits share PATIENCE_S, lest they add up to several."""
+    return max(LEAST_PATIENCE_S, PATIENCE_S - _waited_s.get())
+
+
 class Cache:
     """A read-through cache with one loader thread: at most `MAX_AGE_S` old, refreshed ahead while it is in use.
 
@@ -157,10 +167,13 @@ class Cache:
             if age < MAX_AGE_S:
                 self._start(key)
                 return entry[1]
+        began = time.monotonic()
         try:
-            return await asyncio.wait_for(asyncio.shield(self._start(key)), timeout=PATIENCE_S)
+            return await asyncio.wait_for(asyncio.shield(self._start(key)), timeout=patience_s())
         except (DatabaseError, TimeoutError) as error:
             raise Unavailable("The gateway's database is out of reach. Try again shortly.") from error
+        finally:
+            _waited_s.set(_waited_s.get() + time.monotonic() - began)
 
     def get_now(self, key: Any) -> Any:
         """The same for synchronous callers, in their own thread."""

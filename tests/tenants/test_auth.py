@@ -1,5 +1,7 @@
 """Who gets in: one answer for every kind of bad key, scopes, staff keys, and how long a change takes to be seen."""
 
+import threading
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -8,6 +10,7 @@ from django.test import Client
 from django.utils import timezone
 
 from tenants import auth
+from tenants.errors import Unavailable
 from tenants.models import Tenant
 from tests import cast
 from tests.conftest import Api
@@ -86,3 +89,20 @@ def test_a_caller_carries_what_the_data_path_needs(acme: Tenant) -> None:
     assert caller is not None
     assert (caller.key_id, caller.tenant_slug, caller.tier) == (key.pk, "acme", "professional")
     assert (caller.user_id, caller.allowed_models, caller.rate_limit_rpm) == (str(user.pk), ("openai/*",), 5)
+
+
+async def test_all_waits_of_one_request_share_one_patience() -> None:
+    """Two answers of the database that are each nearly too late must not make a client wait twice."""
+    never = threading.Event()
+    slow = auth.Cache(lambda _: never.wait(0.5))
+    assert auth.patience_s() == auth.PATIENCE_S
+    await slow.get("key")
+    left_s = auth.patience_s()
+    assert auth.LEAST_PATIENCE_S <= left_s <= auth.PATIENCE_S - 0.5
+    await slow.get("key")  # known by now: no wait
+    assert auth.patience_s() == pytest.approx(left_s, abs=0.01)
+    began = time.monotonic()
+    with pytest.raises(Unavailable):
+        await slow.get("tenant")
+    assert time.monotonic() - began < 0.5
+    assert auth.patience_s() == auth.LEAST_PATIENCE_S
