@@ -88,7 +88,7 @@ async def _warm(request: Any) -> None:
     pairs = [(name, request.headers.get(name.decode(), "").encode("latin-1", "replace")) for name in _KEY_HEADERS]
     secret = auth.secret_of([pair for pair in pairs if pair[1]])
     if secret is not None and keys.well_formed(secret):
-        request.tollgate_caller = await auth.CALLERS.get(secret)
+        request.tollgate_caller = await auth.known(secret)
 
 
 _KEY_HEADERS = (b"authorization", b"x-api-key")

@@ -6,7 +6,7 @@ It answers within a fifth of a second or counts as away. What is written goes to
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import orjson
@@ -77,19 +77,11 @@ class Redis:
         return [record if record.key in won else replace(record, probe_until=now + 1) for record in known]
 
     def _get(self, key: str) -> Record | None:
-        value = self._redis.hget(HASH, key)
-        return None if value is None else Record(**orjson.loads(value))
+        return _known(self._redis.hget(HASH, key))
 
     def _put(self, record: Record) -> None:
-        if record.state == CLOSED:
-            self._redis.hdel(HASH, record.key)
-        else:
-            before = self._get(record.key)
-            if before is not None and before.state == OPEN:
-                record = replace(record, until=max(record.until, before.until))
-            self._redis.hset(HASH, record.key, orjson.dumps(asdict(record)))
-        if record.state != HALF_OPEN:
-            self._redis.delete(PROBE + record.key)
+        """Read and write as one: a process that writes at the same moment must not shorten an opening."""
+        self._redis.transaction(partial(_change, record), HASH)
 
     @contextmanager
     def _reachable(self) -> Iterator[None]:
@@ -97,6 +89,24 @@ class Redis:
             yield
         except self._trouble as error:
             raise StoreAway(f"Redis: {type(error).__name__}") from error
+
+
+def _known(value: bytes | None) -> Record | None:
+    return None if value is None else Record(**orjson.loads(value))
+
+
+def _change(record: Record, pipe: Any) -> None:
+    """What `transaction` does again if somebody changed the hash since it was read."""
+    before = None if record.state == CLOSED else _known(pipe.hget(HASH, record.key))
+    pipe.multi()
+    if record.state == CLOSED:
+        pipe.hdel(HASH, record.key)
+    else:
+        if before is not None and before.state == OPEN:
+            record = replace(record, until=max(record.until, before.until))
+        pipe.hset(HASH, record.key, orjson.dumps(asdict(record)))
+    if record.state != HALF_OPEN:
+        pipe.delete(PROBE + record.key)
 
 
 @lru_cache(maxsize=4)

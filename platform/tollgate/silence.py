@@ -14,6 +14,9 @@ from llm.engine import snapshot
 Message = MutableMapping[str, Any]
 SILENT_S = 3.0  # the catalog's watch asks every second, which takes milliseconds
 LOOK_S = 0.25
+# A refused database is told in 0.75 s by whoever asks it, and what asks none, a static file say, takes no time at all:
+# only what hangs is cut short.
+FIRST_S = 0.8
 
 _left: set[asyncio.Future[None]] = set()  # the loop keeps only weak references
 
@@ -41,6 +44,7 @@ async def unless_silent(
 
     work = asyncio.ensure_future(answer(heard))
     try:
+        await asyncio.wait({work}, timeout=FIRST_S)
         while not (work.done() or begun or _silent()):
             await asyncio.wait({work}, timeout=LOOK_S)
         if work.done() or begun:

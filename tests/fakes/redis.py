@@ -16,6 +16,7 @@ class FakeRedis:
         self.stalled = False
         self.commands = 0
         self.hashes: dict[bytes, dict[bytes, bytes]] = {}
+        self.changes = 0  # of hashes: what WATCH compares
         self._strings: dict[bytes, tuple[bytes, float]] = {}
         self._lock = threading.Lock()
         self._server = _Server(self, 0)
@@ -48,9 +49,20 @@ class FakeRedis:
 
     def answer(self, name: bytes, words: list[bytes]) -> Any:
         with self._lock:
-            self.commands += 1
-            found: Any = getattr(self, f"_{name.decode().lower()}", None)
-            return b"-ERR unknown command\r\n" if found is None else found(*words)
+            return self._one(name, words)
+
+    def _one(self, name: bytes, words: list[bytes]) -> Any:
+        self.commands += 1
+        found: Any = getattr(self, f"_{name.decode().lower()}", None)
+        return b"-ERR unknown command\r\n" if found is None else found(*words)
+
+    def all_or_nothing(self, queued: list[list[bytes]], seen: int | None) -> bytes:
+        """EXEC: the answers of what was queued; nothing is done if a hash changed since `seen`."""
+        with self._lock:
+            if seen is not None and seen != self.changes:
+                return _encoded(None)
+            answers = [_encoded(self._one(words[0], words[1:])) for words in queued]
+            return b"*%d\r\n" % len(answers) + b"".join(answers)
 
     def _client(self, *_: bytes) -> Any:
         return b"+OK\r\n"
@@ -70,12 +82,14 @@ class FakeRedis:
         return self.hashes.get(key, {}).get(field)
 
     def _hset(self, key: bytes, field: bytes, value: bytes) -> Any:
+        self.changes += 1
         fields = self.hashes.setdefault(key, {})
         new = field not in fields
         fields[field] = value
         return int(new)
 
     def _hdel(self, key: bytes, *fields: bytes) -> Any:
+        self.changes += 1
         known = self.hashes.get(key, {})
         return sum(known.pop(field, None) is not None for field in fields)
 
@@ -110,15 +124,34 @@ class _Connection(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         self.server.open.add(self.request)
+        self.watched: int | None = None
+        self.queued: list[list[bytes]] | None = None
         try:
             while (head := self.rfile.readline()).startswith(b"*"):
                 words = [self.rfile.read(int(self.rfile.readline()[1:]) + 2)[:-2] for _ in range(int(head[1:]))]
                 if not self.server.fake.stalled:
-                    self.wfile.write(_encoded(self.server.fake.answer(words[0], words[1:])))
+                    self.wfile.write(self._answer(words))
         except (OSError, ValueError):
             return
         finally:
             self.server.open.discard(self.request)
+
+    def _answer(self, words: list[bytes]) -> bytes:
+        fake, name = self.server.fake, words[0].upper()
+        if name == b"EXEC":
+            queued, seen = self.queued or [], self.watched
+            self.queued = self.watched = None
+            return fake.all_or_nothing(queued, seen)
+        if name in (b"WATCH", b"UNWATCH"):
+            self.watched = fake.changes if name == b"WATCH" else None
+        elif name == b"MULTI":
+            self.queued = []
+        elif self.queued is None:
+            return _encoded(fake.answer(words[0], words[1:]))
+        else:
+            self.queued.append(words)
+            return b"+QUEUED\r\n"
+        return b"+OK\r\n"
 
 
 def _encoded(value: Any) -> bytes:

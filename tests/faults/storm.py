@@ -124,7 +124,7 @@ class Storm:
         found, stop = Watched(), threading.Event()
 
         def look() -> None:
-            while not stop.wait(0.05):
+            while not stop.wait(0.005):
                 spent, held, used, on_hold = self.books.standing()
                 found.looks += 1
                 found.overshoot = max(found.overshoot, spent + held - self.limit)

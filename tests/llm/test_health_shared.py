@@ -143,8 +143,7 @@ async def test_a_longer_wait_of_another_process_is_not_shortened(redis: FakeRedi
     one, other = await started(), await started()
     try:
         await call(one, UpstreamRateLimited("x", retry_after=60))
-        await rest(one)
-        await call(other, UpstreamRateLimited("x", retry_after=30))  # it has not heard of the other yet
+        await call(other, UpstreamRateLimited("x", retry_after=30))
         await rest(one, other)
         for health in (one, other):
             [block] = health.state(time.time()).key_blocks.values()

@@ -106,3 +106,10 @@ async def test_all_waits_of_one_request_share_one_patience() -> None:
         await slow.get("tenant")
     assert time.monotonic() - began < 0.5
     assert auth.patience_s() == auth.LEAST_PATIENCE_S
+
+
+async def test_a_request_that_follows_on_the_same_connection_has_all_of_its_patience() -> None:
+    auth._waited_s.set(5.0)  # what the context of the request before it may say
+    assert auth.patience_s() == auth.LEAST_PATIENCE_S
+    assert await auth.known("no key at all") is None
+    assert auth.patience_s() > auth.PATIENCE_S / 2
