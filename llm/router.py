@@ -17,12 +17,13 @@ from django.utils import timezone
 from billing import ledger, pricing, reports
 from billing.models import UsageRecord
 from billing.money import charge
+from llm.calls import Usage
 from llm.engine import runtime, snapshot, tenant_state
 from llm.engine.explain import caller_of
 from llm.errors import InvalidRequest, ModelNotFound, NoRoute
 from llm.models import LLMModel
 from llm.routing.plan import plan
-from llm.types import Config, Decision, Model, Rejection, RouteCaller, RouteRequest, TenantState, Usage
+from llm.types import Config, Decision, Model, Rejection, RouteCaller, RouteRequest, TenantState
 from tenants.ids import uuid7
 from tenants.models import Membership, Tenant
 from tenants.tiers import RANK

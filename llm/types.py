@@ -13,6 +13,9 @@ from typing import Any
 from billing.pricing import PriceCard
 from llm.fields import Secret
 
+# Those whose adapter is built; models of any other are kept out of routing.
+DIALECTS = frozenset({"openai", "anthropic", "sandbox"})
+
 # --- The catalog, frozen ----------------------------------------------------------------------------------------------
 
 
@@ -122,7 +125,7 @@ class Snapshot:
     by_family: Mapping[str, tuple[Model, ...]]
     rules: Mapping[str, tuple[Rule, ...]]  # by power level
     policies: Mapping[str, Policy]
-    dialects: frozenset[str] = frozenset({"openai", "anthropic", "sandbox"})  # those whose adapter is built
+    dialects: frozenset[str] = DIALECTS
     # What routing worked out of this snapshot once and for all; it dies with it. Never part of what the snapshot says.
     derived: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -294,8 +297,26 @@ class ClientFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Native:
+    """The client's own body, in a dialect that some providers speak too: there it travels as it is.
+
+    `only` names what it holds that no other dialect can express ("messages[3].content[0]"), so that other providers
+    refuse it; None if there is no such thing.
+    """
+
+    dialect: str
+    body: Mapping[str, Any]
+    only: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
-    """A validated chat request. `body` is as the client sent it (unknown fields kept) without Tollgate's own extras."""
+    """A validated request of any client wire. `body` is as OpenAI shapes it (chat, or by `route.kind` embeddings or
+    legacy completions; unknown fields kept) without Tollgate's own extras.
+
+    `beyond` is what the client asked for that OpenAI's API has no name for and other dialects have (`top_k`): chat
+    fields that never travel to a provider of the openai dialect.
+    """
 
     id: uuid.UUID
     body: Mapping[str, Any]
@@ -307,80 +328,5 @@ class ChatRequest:
     idempotency: tuple[str, bytes] | None  # the client's key, and a digest of the body it goes with
     received: float  # time.perf_counter() at its first byte
     now: datetime
-
-
-# --- What a provider says ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """Tokens of one answer, OpenAI-shaped: cached and written tokens are part of `prompt_tokens`, reasoning of
-    `completion_tokens`."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int = 0
-    cache_write_5m_tokens: int = 0
-    cache_write_1h_tokens: int = 0
-    reasoning_tokens: int = 0
-    estimated: bool = False
-
-    def meters(self) -> dict[str, int]:
-        """Disjoint counts for pricing; zeros left out."""
-        written = self.cache_write_5m_tokens + self.cache_write_1h_tokens
-        counts = {
-            "input": self.prompt_tokens - self.cached_tokens - written,
-            "cache_read": self.cached_tokens,
-            "cache_write_5m": self.cache_write_5m_tokens,
-            "cache_write_1h": self.cache_write_1h_tokens,
-            "output": self.completion_tokens - self.reasoning_tokens,
-            "reasoning": self.reasoning_tokens,
-        }
-        return {meter: count for meter, count in counts.items() if count}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One attempt, for an adapter to put into its dialect. `body` is the client's chat request as OpenAI shapes it,
-    Tollgate's own extras removed; it is shared between attempts and must not be changed."""
-
-    target: Target
-    body: Mapping[str, Any]
-    stream: bool
-    request_id: str
-    temperature: Decimal | None = None  # the config's default, where the request gives none
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upstream:
-    """A provider request, ready to send. `headers` include the key: never log them. `dropped` names parameters the
-    dialect has no place for."""
-
-    url: str
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
-    dropped: tuple[str, ...] = ()
-
-
-@dataclass(slots=True, kw_only=True)
-class StreamEvent:
-    """One event of a provider's stream, as a chat chunk.
-
-    `raw` is the payload as it came when `chunk` says the same, so that it can be sent on untouched. `good` is content,
-    reasoning, a tool call, a refusal or a finish. `usage` is whatever the provider has said so far (cumulative).
-    """
-
-    chunk: dict[str, Any] | None = None
-    raw: bytes | None = None
-    good: bool = False
-    usage: Mapping[str, Any] | None = None
-    output_bytes: int = 0  # UTF-8 of text, reasoning and tool arguments, to estimate tokens when no usage comes
-    done: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completed:
-    """A whole answer: the chat completion as OpenAI shapes it, and the raw usage object if the provider gave one."""
-
-    body: dict[str, Any]
-    usage: Mapping[str, Any] | None
+    native: Native | None = None
+    beyond: Mapping[str, Any] = field(default_factory=dict)

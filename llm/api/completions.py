@@ -23,7 +23,8 @@ from llm.engine import completion, explain, metrics
 from llm.engine.callers import route_caller
 from llm.types import ChatRequest
 from llm.wire import chat
-from llm.wire.chat_stream import ChatStream
+from llm.wire.answer import headers_of
+from llm.wire.request import Incoming, require_json
 from tenants import auth, keys
 from tenants.api.audited import caller_of
 from tenants.errors import InvalidValue, TollgateError
@@ -42,13 +43,13 @@ class CompletionViewSet(ViewSet):
         """A completion, OpenAI-shaped. Streams server-sent events where `stream` is true."""
         caller = caller_of(request)
         incoming = _incoming(request)
-        chat.require_json(incoming.headers)
+        require_json(incoming.headers)
         parsed = chat.parse(_raw(request).body, incoming)
         self.accepted = True
         reply = await completion.open(caller, parsed)
-        headers = {name.decode(): value.decode() for name, value in chat.headers_of(reply)}
+        headers = {name.decode(): value.decode() for name, value in headers_of(reply)}
         if reply.channel is None:
-            return HttpResponse(chat.body_of(reply), headers=headers)
+            return HttpResponse(chat.body_of(parsed, reply), headers=headers)
         response = StreamingHttpResponse(_stream(parsed, reply), headers=headers)
         # A generator that never starts skips its `finally`; closing the response does not.
         # Django closes it in another thread.
@@ -99,8 +100,8 @@ def _raw(request: Request) -> Any:
     return request._request  # noqa: SLF001 - DRF has no other name for it
 
 
-def _incoming(request: Request) -> chat.Incoming:
-    return chat.Incoming(
+def _incoming(request: Request) -> Incoming:
+    return Incoming(
         id=uuid.UUID(_raw(request).request_id),
         headers={name.lower().encode(): value.encode("latin-1", "replace") for name, value in request.headers.items()},
         ip=request.META.get("REMOTE_ADDR") or None,
@@ -111,11 +112,7 @@ def _incoming(request: Request) -> chat.Incoming:
 async def _stream(request: ChatRequest, reply: completion.Reply) -> AsyncIterator[bytes]:
     channel = reply.channel
     assert channel is not None
-    stream = ChatStream(
-        request_id=reply.request_id,
-        model=reply.target.model.model_id,
-        include_usage=chat.wants_usage(request),
-    )
+    stream = chat.stream(request, reply)
     try:
         async for events in channel.batches():
             data = stream.render(events)

@@ -8,13 +8,13 @@ from typing import Any
 
 from django.conf import settings
 
+from llm.calls import Call, Completed, StreamEvent
 from llm.engine.channel import PING, Channel
 from llm.engine.http import MAX_ERROR_BYTES, Answer, Client
 from llm.errors import ProviderError, UpstreamFailed, UpstreamInvalid, UpstreamTimeout
 from llm.providers import registry, sandbox
-from llm.providers.base import StreamReader
+from llm.providers.base import Adapter, StreamReader
 from llm.providers.chunks import output_bytes
-from llm.types import Call, Completed, StreamEvent
 
 PING_S = 15.0
 
@@ -69,8 +69,7 @@ async def complete(client: Client, call: Call, progress: Progress) -> Completed:
         finally:
             progress.upstream_s += time.perf_counter() - started
         progress.first_at = time.perf_counter()
-        byok = call.target.key_source == "byok"
-        done = registry.adapter(call.target.model.provider.dialect).parse_response(body, byok=byok)
+        done = _adapter(call).parse_response(body, call)
     progress.usage = done.usage
     progress.produced_bytes = output_bytes(done.body)
     progress.finished = True
@@ -166,11 +165,15 @@ class _Pinger:
         self._timer.cancel()
 
 
+def _adapter(call: Call) -> Adapter:
+    return registry.adapter(call.target.model.provider.dialect, call.kind)
+
+
 async def _send(client: Client, call: Call, progress: Progress) -> Answer:
     """Raises the ProviderError that a refusing answer is."""
-    adapter = registry.adapter(call.target.model.provider.dialect)
+    adapter = _adapter(call)
     upstream = adapter.build(call)
-    progress.dropped = upstream.dropped
+    progress.dropped = (*call.dropped, *upstream.dropped)
     answer = await client.send(upstream, progress.connected)
     if answer.status == 200:
         return answer
@@ -187,7 +190,7 @@ async def _send(client: Client, call: Call, progress: Progress) -> Answer:
 
 async def _events(answer: Answer, call: Call) -> AsyncIterator[list[StreamEvent]]:
     """The events of a stream, in the groups in which its bytes arrive."""
-    adapter = registry.adapter(call.target.model.provider.dialect)
+    adapter = _adapter(call)
     decoder, reader = adapter.decoder(), adapter.reader(call)
     async for data in answer.chunks():
         events, failure = _read(reader, decoder.feed(data))

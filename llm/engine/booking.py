@@ -9,10 +9,12 @@ from typing import Any
 from billing.errors import BudgetExceeded
 from billing.ledger import Extend, Hold, Ledger, Reserve, Settle
 from billing.money import Charge
+from llm.calls import Call, Usage
 from llm.engine import bookkeeping, metrics
 from llm.engine.attempt import Progress
 from llm.engine.bookkeeping import NOTHING_USED, Attempt, Result, Status
-from llm.types import Call, ChatRequest, Credential, Decision, Rejection, Target, TenantState, Usage
+from llm.errors import InvalidRequest
+from llm.types import ChatRequest, Credential, Decision, Rejection, Target, TenantState
 from tenants.auth import Caller
 from tenants.errors import TollgateError
 
@@ -39,13 +41,25 @@ class Booking:
         self._settled = False
 
     def call(self) -> Call:
-        request, config = self.request, self.decision.config
+        request, config, native = self.request, self.decision.config, self.request.native
+        dialect = self.target.model.provider.dialect
+        speaks = native is not None and native.dialect == dialect
+        if native is not None and native.only is not None and not speaks:
+            raise InvalidRequest(
+                f"`{native.only}` cannot be expressed for {self.target.model.reference}, whose API has no such thing. "
+                f"Leave it out, or choose a model that is reached in the dialect {native.dialect}.",
+                param=native.only,
+                code="unsupported_parameter",
+            )
         return Call(
             target=self.target,
-            body=request.body,
+            body={**request.body, **request.beyond} if request.beyond and dialect != "openai" else request.body,
+            dropped=tuple(request.beyond) if dialect == "openai" else (),
             stream=request.stream,
             request_id=str(request.id),
             temperature=None if config is None else config.temperature,
+            kind=request.route.kind,
+            native=native.body if native is not None and speaks else None,
         )
 
     async def reserve(self) -> None:

@@ -11,9 +11,10 @@ import orjson
 from billing import pricing
 from billing.models import UsageRecord
 from billing.money import Charge, charge
+from llm.calls import Usage
 from llm.engine import tokens
 from llm.providers import usage as reported
-from llm.types import ChatRequest, Decision, Target, TenantState, Usage
+from llm.types import ChatRequest, Decision, Target, TenantState
 from tenants.auth import Caller
 
 ZERO = Decimal(0)

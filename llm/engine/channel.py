@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from llm.types import StreamEvent
+from llm.calls import StreamEvent
 from tenants.errors import TollgateError
 
 MAX_BYTES = 256 * 1024

@@ -19,6 +19,7 @@ from decimal import Decimal
 from typing import Any
 
 from billing.errors import BudgetExceeded
+from llm.calls import Call, Completed
 from llm.engine import attempt, bookkeeping, metrics, refusals, runtime, snapshot, tenant_state
 from llm.engine.booking import Booking
 from llm.engine.bookkeeping import Attempt
@@ -29,7 +30,7 @@ from llm.engine.http import NeverSent
 from llm.engine.limits import Standing
 from llm.errors import ByokRejected, GatewayFailed, NoRoute, ProviderError, UpstreamAuthFailed, UpstreamRateLimited
 from llm.routing.plan import plan
-from llm.types import Call, ChatRequest, Completed, Credential, Decision, Target, TenantState
+from llm.types import ChatRequest, Credential, Decision, Target, TenantState
 from tenants.auth import Caller
 from tenants.errors import TollgateError, Unavailable
 

@@ -19,8 +19,8 @@ import httpx
 from django.conf import settings
 from yarl import URL
 
+from llm.calls import Upstream
 from llm.errors import UpstreamFailed, UpstreamInvalid, UpstreamTimeout
-from llm.types import Upstream
 
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024

@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from llm.calls import Call, Completed, Upstream
 from llm.errors import InvalidRequest, ProviderError, UpstreamInvalid
 from llm.fields import Secret
 from llm.providers import failures
@@ -23,10 +24,10 @@ from llm.providers.anthropic_request import STRUCTURED_TOOL, request_body
 from llm.providers.anthropic_stream import MessageReader
 from llm.providers.base import Decoder, StreamReader
 from llm.providers.chunks import finish_reason
-from llm.providers.openai import auth_headers, json_headers, secret_of
+from llm.providers.openai import auth_headers, is_byok, json_headers, secret_of
 from llm.providers.sse import SseDecoder
 from llm.providers.usage import openai_shape
-from llm.types import Call, Completed, Provider, Upstream
+from llm.types import Provider
 
 _VERSION = "2023-06-01"
 
@@ -54,8 +55,8 @@ class Anthropic:
             dropped=tuple(dropped),
         )
 
-    def parse_response(self, body: bytes, *, byok: bool = False) -> Completed:
-        return completion(body, byok=byok)
+    def parse_response(self, body: bytes, call: Call) -> Completed:
+        return completion(body, byok=is_byok(call))
 
     def decoder(self) -> Decoder:
         return SseDecoder()

@@ -7,10 +7,10 @@ highest. The cap is always the target's: thinking counts against it, so a budget
 from collections.abc import Mapping
 from typing import Any
 
+from llm.calls import Call
 from llm.errors import InvalidRequest
 from llm.providers import anthropic_messages, anthropic_schema
 from llm.providers.openai import unsupported
-from llm.types import Call
 
 Json = dict[str, Any]
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import orjson
 
+from llm.calls import Call, StreamEvent
 from llm.errors import UpstreamInvalid
 from llm.providers import failures
 from llm.providers.anthropic_request import STRUCTURED_TOOL
 from llm.providers.chunks import Chunks, finish_reason, utf8_length
 from llm.providers.usage import openai_shape
-from llm.types import Call, StreamEvent
 
 _PROMPT_COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 _OUTPUT_COUNTS = ("output_tokens", "output_tokens_details")

@@ -2,9 +2,10 @@
 
 from typing import Any, Protocol
 
+from llm.calls import Call, Completed, StreamEvent, Upstream
 from llm.errors import ProviderError
 from llm.fields import Secret
-from llm.types import Call, Completed, Provider, StreamEvent, Upstream
+from llm.types import Provider
 
 
 class Decoder(Protocol):
@@ -40,7 +41,7 @@ class Adapter(Protocol):
         """The provider's request. Raises InvalidRequest naming the parameter the dialect cannot express."""
         ...
 
-    def parse_response(self, body: bytes, *, byok: bool = False) -> Completed:
+    def parse_response(self, body: bytes, call: Call) -> Completed:
         """Raises UpstreamInvalid for what is no answer, ProviderError for an error under 200."""
         ...
 

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from llm.types import Call
+from llm.calls import Call
 
 
 class Chunks:
@@ -35,9 +35,9 @@ def utf8_length(text: str) -> int:
 def output_bytes(body: Mapping[str, Any]) -> int:
     """UTF-8 of all that a whole chat completion says: what the events of its stream would add up to."""
     total = 0
-    for choice in body["choices"]:
-        message = choice["message"]
-        for name in ("content", "reasoning_content", "refusal"):
+    for choice in body.get("choices", ()):
+        message = choice.get("message") or choice
+        for name in ("content", "reasoning_content", "refusal", "text"):
             text = message.get(name)
             total += utf8_length(text) if isinstance(text, str) else 0
         for call in (message, *(message.get("tool_calls") or ())):

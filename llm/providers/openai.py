@@ -15,13 +15,14 @@ from typing import Any
 
 import orjson
 
+from llm.calls import Call, Completed, Upstream
 from llm.errors import InvalidRequest, ProviderError
 from llm.fields import Secret
 from llm.providers import failures
 from llm.providers.base import Decoder, StreamReader
 from llm.providers.openai_response import ChatReader, completion
 from llm.providers.sse import SseDecoder
-from llm.types import Call, Completed, Provider, Upstream
+from llm.types import Provider
 
 _CAPS = ("max_tokens", "max_completion_tokens")
 # Other tiers cost other prices than the card that the request was reserved and is billed at.
@@ -51,14 +52,14 @@ class OpenAI:
             dropped=tuple(dropped),
         )
 
-    def parse_response(self, body: bytes, *, byok: bool = False) -> Completed:
-        return completion(body, byok=byok)
+    def parse_response(self, body: bytes, call: Call) -> Completed:
+        return completion(body, byok=is_byok(call))
 
     def decoder(self) -> Decoder:
         return SseDecoder()
 
     def reader(self, call: Call) -> StreamReader:
-        return ChatReader(byok=call.target.key_source == "byok")
+        return ChatReader(byok=is_byok(call))
 
     def parse_error(self, status: int, headers: dict[str, str], body: bytes, *, byok: bool) -> ProviderError:
         return failures.by_status(status, headers, body, byok=byok)
@@ -88,6 +89,10 @@ def json_headers(*, stream: bool) -> dict[str, str]:
 
 def secret_of(call: Call) -> Secret | None:
     return None if call.target.credential is None else call.target.credential.secret
+
+
+def is_byok(call: Call) -> bool:
+    return call.target.key_source == "byok"
 
 
 def unsupported(quirks: Mapping[str, Any]) -> frozenset[str]:

@@ -17,10 +17,10 @@ from typing import Any
 
 import orjson
 
+from llm.calls import Completed, StreamEvent
 from llm.errors import UpstreamFailed, UpstreamInvalid
 from llm.providers import failures
 from llm.providers.chunks import finish_reason, utf8_length
-from llm.types import Completed, StreamEvent
 
 _DONE = b"[DONE]"
 

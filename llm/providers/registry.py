@@ -1,26 +1,27 @@
 """Which dialects are built, and their adapters."""
 
+from functools import cache
+from importlib import import_module
+
 from llm.providers.base import Adapter
 
-DIALECTS = frozenset({"openai", "anthropic", "sandbox"})
+# By dialect and kind of call. Each module has its adapter as ADAPTER.
+_MODULES = {
+    ("openai", "chat"): "openai",
+    ("anthropic", "chat"): "anthropic",
+    ("sandbox", "chat"): "sandbox",
+}
 
 
-def adapter(dialect: str) -> Adapter:
+@cache
+def adapter(dialect: str, kind: str = "chat") -> Adapter:
     """The adapter of a built dialect. Raises LookupError for any other: routing keeps those out.
 
     Imported on first use: a process that only ever calls one dialect carries only that one, and adding a dialect costs
-    nothing until it is called. After that an import statement is a dictionary look-up.
+    nothing until it is called.
     """
-    if dialect == "openai":
-        from llm.providers import openai  # lazily: only the dialects in use are loaded
-
-        return openai.ADAPTER
-    if dialect == "anthropic":
-        from llm.providers import anthropic  # lazily: only the dialects in use are loaded
-
-        return anthropic.ADAPTER
-    if dialect == "sandbox":
-        from llm.providers import sandbox  # lazily: only the dialects in use are loaded
-
-        return sandbox.ADAPTER
-    raise LookupError(f"The dialect {dialect!r} is not built.")
+    module = _MODULES.get((dialect, kind))
+    if module is None:
+        raise LookupError(f"The dialect {dialect!r} is not built for {kind}.")
+    found: Adapter = import_module(f"llm.providers.{module}").ADAPTER
+    return found

@@ -16,11 +16,11 @@ from typing import Any
 
 import orjson
 
+from llm.calls import Call, Completed, StreamEvent
 from llm.errors import InvalidRequest
 from llm.providers.chunks import Chunks, utf8_length
 from llm.providers.openai import OpenAI
 from llm.providers.schema_example import smallest
-from llm.types import Call, Completed, StreamEvent
 
 PER_MESSAGE = 4
 PER_IMAGE = 85

@@ -17,7 +17,7 @@ its OpenAI endpoint. Anthropic's input_tokens leave out what was read from and w
 from collections.abc import Mapping
 from typing import Any
 
-from llm.types import Usage
+from llm.calls import Usage
 
 _ABSENT = 0
 

@@ -8,18 +8,20 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 import orjson
 from django.conf import settings
 
+from llm.calls import StreamEvent
 from llm.engine import completion, metrics, runtime, snapshot, tenant_state
 from llm.engine.callers import route_caller
+from llm.engine.channel import Ending
 from llm.errors import GatewayFailed, ModelNotFound
 from llm.types import ChatRequest
 from llm.wire import chat, models
-from llm.wire.chat_stream import ChatStream
+from llm.wire.answer import headers_of
 from llm.wire.errors import (
     MethodNotAllowedError,
     NoSuchPathError,
@@ -27,6 +29,7 @@ from llm.wire.errors import (
     TooSlowError,
     rendered,
 )
+from llm.wire.request import Incoming, require_json
 from tenants.auth import Caller, authenticate
 from tenants.errors import TollgateError, Unavailable
 from tenants.ids import uuid7
@@ -36,6 +39,36 @@ logger = logging.getLogger(__name__)
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class StreamWriter(Protocol):
+    """Writes one stream in a wire's own events."""
+
+    def render(self, events: list[StreamEvent]) -> bytes:
+        """Frames for these events; empty if none of them is for the client."""
+        ...
+
+    def finish(self, ending: Ending) -> bytes:
+        """The last frames, with the settled usage; after an error the error alone."""
+        ...
+
+
+class Wire(Protocol):
+    """One client wire: a module of these three functions. What is the same on all of them is in `wire.request`,
+    `wire.answer` and here."""
+
+    def parse(self, raw: bytes, incoming: Incoming) -> ChatRequest:
+        """A validated request. Raises InvalidRequest naming the field."""
+        ...
+
+    def body_of(self, request: ChatRequest, reply: completion.Reply) -> bytes:
+        """A whole answer, with the settled usage."""
+        ...
+
+    def stream(self, request: ChatRequest, reply: completion.Reply) -> StreamWriter: ...
+
+
+WIRES: dict[str, Wire] = {"/v1/chat/completions": chat}
 
 LARGE = 256 * 1024  # bytes; a larger body is read in a thread, so that others need not wait for it
 _JSON = (b"content-type", b"application/json")
@@ -104,7 +137,7 @@ class Exchange:
     async def refuse(self, error: TollgateError) -> None:
         status, headers, body = rendered(error, request_id=str(self.id), path=self.path)
         if isinstance(error, MethodNotAllowedError):
-            headers.append((b"allow", b"POST" if "completions" in self.path else b"GET"))
+            headers.append((b"allow", b"GET" if self.path.startswith("/v1/models") else b"POST"))
         if isinstance(error, (TooLargeError, TooSlowError)):
             headers.append((b"connection", b"close"))
         await self.answer(status, headers, body)
@@ -137,9 +170,10 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _route(exchange: Exchange) -> None:
     path = exchange.path.rstrip("/")
-    if path == "/v1/chat/completions":
+    wire = WIRES.get(path)
+    if wire is not None:
         _only(exchange, "POST")
-        await _chat(exchange)
+        await _complete(exchange, wire)
     elif path == "/v1/models":
         _only(exchange, "GET")
         await _models(exchange, None)
@@ -148,7 +182,7 @@ async def _route(exchange: Exchange) -> None:
         await _models(exchange, unquote(path.removeprefix("/v1/models/")))
     else:
         raise NoSuchPathError(
-            f"There is nothing at {exchange.path[:200]}. Served here: /v1/chat/completions, /v1/models."
+            f"There is nothing at {exchange.path[:200]}. Served here: {', '.join(WIRES)}, /v1/models."
         )
 
 
@@ -164,30 +198,30 @@ async def _caller(exchange: Exchange) -> Caller:
     return caller
 
 
-# --- chat -------------------------------------------------------------------------------------------------------------
+# --- completions ------------------------------------------------------------------------------------------------------
 
 
-async def _asked(exchange: Exchange) -> tuple[Caller, ChatRequest]:
+async def _asked(exchange: Exchange, wire: Wire) -> tuple[Caller, ChatRequest]:
     """Who asks for what. Raises the TollgateError of a key or body that is not good, or of having too much to do."""
     runtime.RUNTIME.admit()  # before any work
     caller = await _caller(exchange)
-    chat.require_json(exchange.headers)
+    require_json(exchange.headers)
     raw = await exchange.body()
     client = exchange.scope.get("client")
-    incoming = chat.Incoming(
+    incoming = Incoming(
         id=exchange.id,
         headers=exchange.headers,
         ip=client[0] if client else None,
         received=exchange.received,
     )
     if len(raw) < LARGE:
-        return caller, chat.parse(raw, incoming)
-    return caller, await asyncio.get_running_loop().run_in_executor(None, chat.parse, raw, incoming)
+        return caller, wire.parse(raw, incoming)
+    return caller, await asyncio.get_running_loop().run_in_executor(None, wire.parse, raw, incoming)
 
 
-async def _chat(exchange: Exchange) -> None:
+async def _complete(exchange: Exchange, wire: Wire) -> None:
     try:
-        caller, request = await _asked(exchange)
+        caller, request = await _asked(exchange, wire)
     except TollgateError as error:
         metrics.refused(error.code, error.status)
         raise
@@ -197,9 +231,9 @@ async def _chat(exchange: Exchange) -> None:
     try:
         reply = await completion.open(caller, request)
         if reply.channel is None:
-            await exchange.answer(200, chat.headers_of(reply), chat.body_of(reply))
+            await exchange.answer(200, headers_of(reply), wire.body_of(request, reply))
         else:
-            await _stream(exchange, request, reply)
+            await _stream(exchange, wire.stream(request, reply), reply)
     except asyncio.CancelledError:
         if not watch.done():
             raise
@@ -216,15 +250,11 @@ async def _leave_when_gone(receive: Receive, handler: "asyncio.Task[Any]") -> No
     handler.cancel()
 
 
-async def _stream(exchange: Exchange, request: Any, reply: completion.Reply) -> None:
+async def _stream(exchange: Exchange, stream: StreamWriter, reply: completion.Reply) -> None:
     channel = reply.channel
     assert channel is not None
-    target = reply.target
-    stream = ChatStream(
-        request_id=reply.request_id, model=target.model.model_id, include_usage=chat.wants_usage(request)
-    )
     try:
-        await exchange.start(200, chat.headers_of(reply))
+        await exchange.start(200, headers_of(reply))
         async for events in channel.batches():
             data = stream.render(events)
             if data:

@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
+from llm.calls import StreamEvent
 from llm.engine.channel import PING, Ending
-from llm.types import StreamEvent
 from llm.wire import sse
 from llm.wire.errors import openai_body
 

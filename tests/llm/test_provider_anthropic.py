@@ -5,14 +5,15 @@ from typing import Any
 import orjson
 import pytest
 
+from llm.calls import StreamEvent, Usage
 from llm.errors import UpstreamFailed, UpstreamInvalid, UpstreamRateLimited, UpstreamRejected
 from llm.providers.anthropic import ADAPTER
 from llm.providers.usage import from_openai
-from llm.types import StreamEvent, Usage
 from tests.fakes import anthropic_wire
 from tests.fakes.behaviour import Behaviour
 from tests.llm.test_provider_registry import CREATED, REQUEST_ID, a_call
 
+CALL = a_call(dialect="anthropic")
 USAGE = {"input_tokens": 10, "cache_read_input_tokens": 5, "cache_creation_input_tokens": 3, "output_tokens": 7}
 SHAPED = {
     "prompt_tokens": 18,
@@ -42,7 +43,7 @@ def message(*content: dict[str, Any], stop: str | None = "end_turn", **changes: 
 
 
 def choice(body: bytes) -> dict[str, Any]:
-    found = ADAPTER.parse_response(body).body["choices"]
+    found = ADAPTER.parse_response(body, CALL).body["choices"]
     assert len(found) == 1
     return dict(found[0])
 
@@ -52,7 +53,7 @@ def test_a_message_is_a_completion_with_thinking_text_tools_and_usage() -> None:
     redacted = {"type": "redacted_thinking", "data": "enc"}
     use = {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": [1, "é"]}}
     text = [{"type": "text", "text": "Let "}, {"type": "text", "text": "me see"}]
-    completed = ADAPTER.parse_response(message(thinking, redacted, *text, use, stop="tool_use"))
+    completed = ADAPTER.parse_response(message(thinking, redacted, *text, use, stop="tool_use"), CALL)
     created = completed.body.pop("created")
     assert isinstance(created, int)
     assert completed.usage == SHAPED
@@ -109,11 +110,11 @@ def test_the_tool_that_stands_in_for_a_schema_is_the_text() -> None:
 
 
 def test_usage_beyond_belief_is_not_shown_and_an_empty_answer_is_one() -> None:
-    completed = ADAPTER.parse_response(message(usage={"input_tokens": -1, "output_tokens": 5}))
+    completed = ADAPTER.parse_response(message(usage={"input_tokens": -1, "output_tokens": 5}), CALL)
     assert completed.usage is None
     assert "usage" not in completed.body
     assert completed.body["choices"][0]["message"]["content"] == ""
-    assert ADAPTER.parse_response(message(usage=None)).usage is None
+    assert ADAPTER.parse_response(message(usage=None), CALL).usage is None
 
 
 @pytest.mark.parametrize(
@@ -123,12 +124,12 @@ def test_usage_beyond_belief_is_not_shown_and_an_empty_answer_is_one() -> None:
 )  # fmt: skip
 def test_what_is_no_message_is_refused(body: bytes) -> None:
     with pytest.raises(UpstreamInvalid):
-        ADAPTER.parse_response(body)
+        ADAPTER.parse_response(body, CALL)
 
 
 def test_an_error_under_200_is_an_error() -> None:
     with pytest.raises(UpstreamFailed):
-        ADAPTER.parse_response(b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}')
+        ADAPTER.parse_response(b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}', CALL)
 
 
 # Streams
@@ -332,6 +333,6 @@ def test_dirty_streams_of_the_scripted_vendor_say_the_same(oddity: dict[str, Any
     assert "".join(call["function"]["arguments"] for call in calls) == '{"a": "b c"}'
     usage = from_openai(events[-1].usage, context_window=1000)
     assert usage is not None
-    whole = ADAPTER.parse_response(orjson.dumps(anthropic_wire.plain(said, behaviour)))
+    whole = ADAPTER.parse_response(orjson.dumps(anthropic_wire.plain(said, behaviour)), CALL)
     assert usage == from_openai(whole.usage, context_window=1000)
     assert (usage.prompt_tokens, usage.cached_tokens) == (30, 4)

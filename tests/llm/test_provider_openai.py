@@ -9,6 +9,7 @@ from llm.errors import InvalidRequest, UpstreamFailed, UpstreamInvalid, Upstream
 from llm.providers.openai import ADAPTER
 from tests.llm.test_provider_registry import KEY, a_call
 
+A_CALL = a_call()
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
@@ -148,23 +149,23 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments
 
 def test_an_answer_in_order_passes_unchanged() -> None:
     raw = answered(system_fingerprint="fp", vendor={"x": 1})
-    completed = ADAPTER.parse_response(raw)
+    completed = ADAPTER.parse_response(raw, A_CALL)
     assert completed.body == orjson.loads(raw)
     assert completed.usage == {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
 
 
 def test_what_is_missing_is_filled() -> None:
     raw = answered(id="absent", created="absent", object="absent", choices=[{"message": {"content": "Hello"}}])
-    body = ADAPTER.parse_response(raw).body
+    body = ADAPTER.parse_response(raw, A_CALL).body
     assert body["id"].startswith("chatcmpl-")
-    assert body["id"] == ADAPTER.parse_response(raw).body["id"]
+    assert body["id"] == ADAPTER.parse_response(raw, A_CALL).body["id"]
     assert isinstance(body["created"], int)
     assert body["created"] > 1_700_000_000
     assert body["object"] == "chat.completion"
     assert body["choices"] == [
         {"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}
     ]
-    assert ADAPTER.parse_response(answered(created=1700000000.5)).body["created"] == 1_700_000_000
+    assert ADAPTER.parse_response(answered(created=1700000000.5), A_CALL).body["created"] == 1_700_000_000
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ def test_what_is_missing_is_filled() -> None:
 )
 def test_every_finish_comes_out_in_openais_words(said: str | None, calls: bool, finish: str) -> None:
     message = {"role": "assistant", "content": None} | ({"tool_calls": [CALL]} if calls else {})
-    body = ADAPTER.parse_response(answered(choices=choice(message, said))).body
+    body = ADAPTER.parse_response(answered(choices=choice(message, said)), A_CALL).body
     assert body["choices"][0]["finish_reason"] == finish
 
 
@@ -199,20 +200,20 @@ def test_vendors_ways_with_content_reasoning_and_arguments_come_out_as_one() -> 
         {"type": "text", "text": "Hel"},
         {"type": "text", "text": "lo"},
     ]
-    body = ADAPTER.parse_response(answered(choices=choice({"content": parts}))).body
+    body = ADAPTER.parse_response(answered(choices=choice({"content": parts})), A_CALL).body
     assert body["choices"][0]["message"] == {
         "role": "assistant", "content": "Hello", "reasoning_content": "Hm. So."
     }  # fmt: skip
-    body = ADAPTER.parse_response(answered(choices=choice({"content": "x", "reasoning": "Hm."}))).body
+    body = ADAPTER.parse_response(answered(choices=choice({"content": "x", "reasoning": "Hm."})), A_CALL).body
     assert body["choices"][0]["message"]["reasoning_content"] == "Hm."
     loose = {"id": "1", "function": {"name": "f", "arguments": {"a": 1}}}
-    body = ADAPTER.parse_response(answered(choices=choice({"tool_calls": [loose]}))).body
+    body = ADAPTER.parse_response(answered(choices=choice({"tool_calls": [loose]})), A_CALL).body
     assert body["choices"][0]["message"] == {
         "role": "assistant",
         "content": None,
         "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}],
     }
-    body = ADAPTER.parse_response(answered(choices=choice({"content": "x", "tool_calls": []}))).body
+    body = ADAPTER.parse_response(answered(choices=choice({"content": "x", "tool_calls": []})), A_CALL).body
     assert "tool_calls" not in body["choices"][0]["message"]
 
 
@@ -227,7 +228,7 @@ def test_vendors_ways_with_content_reasoning_and_arguments_come_out_as_one() -> 
     ],
 )
 def test_usage_is_taken_from_where_it_is(changes: dict[str, Any], usage: Any) -> None:
-    assert ADAPTER.parse_response(answered(**changes)).usage == usage
+    assert ADAPTER.parse_response(answered(**changes), A_CALL).usage == usage
 
 
 @pytest.mark.parametrize(
@@ -241,14 +242,14 @@ def test_usage_is_taken_from_where_it_is(changes: dict[str, Any], usage: Any) ->
 )  # fmt: skip
 def test_what_is_no_answer_is_refused(body: bytes) -> None:
     with pytest.raises(UpstreamInvalid):
-        ADAPTER.parse_response(body)
+        ADAPTER.parse_response(body, A_CALL)
 
 
 def test_errors_under_200_are_errors() -> None:
     with pytest.raises(UpstreamRateLimited):
-        ADAPTER.parse_response(b'{"error": {"code": 429, "message": "slow down"}}')
+        ADAPTER.parse_response(b'{"error": {"code": 429, "message": "slow down"}}', A_CALL)
     with pytest.raises(UpstreamFailed):
-        ADAPTER.parse_response(answered(choices=[{"error": {"code": 502}, "message": {"content": ""}}]))
+        ADAPTER.parse_response(answered(choices=[{"error": {"code": 502}, "message": {"content": ""}}]), A_CALL)
     with pytest.raises(UpstreamFailed):
-        ADAPTER.parse_response(answered(choices=choice({"content": "x"}, "error")))
-    assert ADAPTER.parse_response(answered(error=None)).body["choices"]
+        ADAPTER.parse_response(answered(choices=choice({"content": "x"}, "error")), A_CALL)
+    assert ADAPTER.parse_response(answered(error=None), A_CALL).body["choices"]

@@ -5,9 +5,9 @@ from typing import Any
 import orjson
 import pytest
 
+from llm.calls import StreamEvent
 from llm.errors import ByokRejected, UpstreamFailed, UpstreamInvalid
 from llm.providers.openai import ADAPTER
-from llm.types import StreamEvent
 from tests.fakes import openai_wire
 from tests.fakes.behaviour import Behaviour
 from tests.llm.test_provider_registry import a_call

@@ -6,10 +6,10 @@ from typing import Any
 import orjson
 import pytest
 
+from llm.calls import StreamEvent
 from llm.errors import InvalidRequest
 from llm.providers import sandbox
 from llm.providers.schema_example import smallest
-from llm.types import StreamEvent
 from tests.llm.test_provider_registry import CREATED, REQUEST_ID, a_call
 
 ASK = {"role": "user", "content": "How are you today?"}

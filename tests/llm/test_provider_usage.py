@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from llm.calls import Usage
 from llm.providers.usage import from_anthropic, from_openai, openai_shape
-from llm.types import Usage
 
 WINDOW = 1000
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.pricing import CACHE_WRITES, FALLBACK, PriceCard, Rate, Tier, Unpriced, price, worst_case
+from llm.calls import Usage
 from llm.catalog import feed
 from llm.engine.snapshot import _whole_tiers
-from llm.types import Usage
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 UNIT = Fraction(1, 10**10)

@@ -11,21 +11,11 @@ from random import Random
 from typing import Any
 
 from billing.ledger import Reserve
+from llm.calls import Usage
 from llm.engine import bookkeeping
 from llm.engine.bookkeeping import NOTHING_USED, Attempt, Result, Status
 from llm.engine.tokens import PER_MESSAGE, Size
-from llm.types import (
-    Candidate,
-    ChatRequest,
-    ClientFacts,
-    Decision,
-    Model,
-    RouteRequest,
-    Snapshot,
-    Target,
-    TenantState,
-    Usage,
-)
+from llm.types import Candidate, ChatRequest, ClientFacts, Decision, Model, RouteRequest, Snapshot, Target, TenantState
 from tenants.ids import uuid7_of
 from tollgate.demo_data import calendar
 from tollgate.demo_data.personas import Use

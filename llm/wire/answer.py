@@ -1,0 +1,46 @@
+"""What every accepted answer says of itself in its headers, on every client wire."""
+
+from decimal import Decimal
+
+from llm.engine.completion import Reply
+from llm.wire import sse
+
+Headers = list[tuple[bytes, bytes]]
+
+
+def headers_of(reply: Reply) -> Headers:
+    """Which model answered, with which key, what it cost, what was dropped, and the standing of each limit."""
+    target = reply.target
+    headers = [
+        (b"x-request-id", reply.request_id.encode()),
+        (b"x-provider-used", _latin(target.model.provider.slug)),
+        (b"x-model-used", _latin(target.model.model_id)),
+        (b"x-used-byok", b"true" if target.key_source == "byok" else b"false"),
+        (b"x-was-fallback", b"true" if reply.was_fallback else b"false"),
+        (b"x-overhead-ms", str(reply.overhead_ms).encode()),
+    ]
+    if reply.cost_usd is not None:
+        headers.append((b"x-cost-incurred", _plain(reply.cost_usd)))
+    if reply.dropped:
+        headers.append((b"x-dropped-params", _latin(", ".join(reply.dropped))))
+    for standing in reply.standings:
+        what = standing.what.encode()
+        headers += [
+            (b"x-ratelimit-limit-" + what, str(standing.limit).encode()),
+            (b"x-ratelimit-remaining-" + what, str(standing.remaining).encode()),
+            (b"x-ratelimit-reset-" + what, f"{standing.reset_s:.0f}s".encode()),
+        ]
+    if reply.channel is not None:
+        headers += sse.HEADERS
+    else:
+        headers.append((b"content-type", b"application/json"))
+    return headers
+
+
+def _latin(text: str) -> bytes:
+    """A header value: what is not printable ASCII cannot break out of it."""
+    return text.encode("ascii", "replace").replace(b"\r", b"?").replace(b"\n", b"?")
+
+
+def _plain(amount: Decimal) -> bytes:
+    return f"{amount.normalize():f}".encode()
