@@ -136,10 +136,11 @@ class Breaker:
         self._slot = self._good = self._bad = 0
         self._past: deque[tuple[int, int, int]] = deque(maxlen=_SLOTS)
 
-    def succeeded(self, now: float, *, started: float) -> bool:
-        """A call that began at `started` went well. It closes only what was opened before the call began."""
+    def succeeded(self, now: float, *, started: float, trying: bool = True) -> bool:
+        """A call that began at `started` went well. It closes only what was opened before the call began, and only if
+        the call was let through to find out (`trying`), not because nobody here had heard of the opening yet."""
         if self.state != CLOSED:
-            if started <= self.opened_at:
+            if not trying or started <= self.opened_at:
                 return False
             self.close()
             return True

@@ -323,8 +323,9 @@ class Passage:
                     self._health.changed(one)
 
     def _succeeded(self, now: float) -> None:
+        trying = self._trickle or self.owner != ""
         for one in self.line:
-            if one.succeeded(now, started=self._started):
+            if one.succeeded(now, started=self._started, trying=trying):
                 logger.info("Breaker %s closed", one.key)
                 self._health.changed(one)
 

@@ -111,6 +111,21 @@ async def test_what_one_opens_the_other_hears_and_so_for_the_closing(redis: Fake
         await other.stop()
 
 
+async def test_a_call_let_in_before_the_opening_was_heard_of_does_not_close_it(redis: FakeRedis | None) -> None:
+    one, other = await started(), await started()
+    try:
+        await fail(one)
+        under_way = other.passage(target(), trickle=False)  # begun after the opening
+        await under_way.enter()
+        await rest(one, other)
+        under_way.leave(answered=True)
+        await rest(other, one)
+        assert (blocked(one), blocked(other)) == (BOTH, BOTH)
+    finally:
+        await one.stop()
+        await other.stop()
+
+
 async def test_one_probe_in_all(redis: FakeRedis | None) -> None:
     several = [await started() for _ in range(4)]
     try:
