@@ -1,11 +1,14 @@
 /* A closed-loop load generator: one thread, epoll, HTTP/1.1, loopback only.
  *
- *     load -p PORT -c CONNECTIONS -w WARM_S -s SECONDS [-n COUNT] [-P PID]... REQUEST_FILE...
+ *     load -p PORT -c CONNECTIONS -w WARM_S -s SECONDS [-n COUNT] [-o] [-P PID]... REQUEST_FILE...
  *
  * Each file is one whole HTTP request; they are sent in turn. Connections open one by one, spread over WARM_S seconds;
  * what is counted is what ends in the SECONDS after that (or until COUNT answers), and the CPU time of the given
  * processes in that very window; failures count from the start. Then a second is given to what is under way. Prints one
  * JSON object.
+ *
+ * With -o a connection obeys: after a 429 or 503 that has a Retry-After it rests for so long before it asks again, as SDKs
+ * do. Those answers are counted as shed, not as refused or failed.
  *
  * Latency runs from the first byte sent to the last received, time to first token to the end of the first event that has
  * data. A 2xx stream without its end ([DONE], message_stop) is a failed answer.
@@ -32,7 +35,7 @@ struct connection {
     int fd, status, is_stream, is_whole, closes;
     enum state state;
     long left; /* bytes of the body or chunk still to come */
-    uint64_t began, first_event;
+    uint64_t began, first_event, rests_until; /* 0: it does not rest */
     size_t head_size, line_size; /* line_size: of the stream's line so far, LINE at most are kept */
     int has_data;                /* the event under way has a data line */
     char head[HEAD + 1], line[LINE + 1];
@@ -44,17 +47,17 @@ struct samples {
 };
 
 struct tally {
-    size_t ok, refused, failed, events;
+    size_t ok, refused, failed, shed, events;
     uint64_t cpu_ns;
 };
 
 static struct sockaddr_in target;
 static struct { char *bytes; size_t size; } requests[MAX_FILES];
 static int request_count, poller;
-static size_t sent, busy; /* requests sent so far; connections with one under way */
+static size_t sent, busy, resting; /* requests sent so far; connections that are open; of them, those that rest */
 static struct tally total;
-static struct samples latency, first_event;
-static int counting, stopping;
+static struct samples latency, first_event, shed_latency;
+static int counting, stopping, obeys;
 static clockid_t clocks[MAX_PIDS];
 static int clock_count;
 
@@ -112,8 +115,18 @@ static void next(struct connection *c, int reconnect) {
     else ask(c);
 }
 
+static void wake(struct connection *c) { c->rests_until = 0, resting--, next(c, c->closes); }
+
 static void answered(struct connection *c) {
     uint64_t took = now_us() - c->began;
+    const char *after = obeys && (c->status == 429 || c->status == 503) ? strcasestr(c->head, "\r\nretry-after:") : NULL;
+    if (after) {
+        total.shed++;
+        if (counting) keep(&shed_latency, took);
+        c->rests_until = now_us() + (uint64_t)(atof(after + 14) * 1e6), resting++;
+        if (stopping) wake(c);
+        return;
+    }
     if (c->status / 100 == 4) total.refused++;
     else if (c->status / 100 != 2 || (c->is_stream && !c->is_whole)) total.failed++;
     else {
@@ -201,6 +214,7 @@ static void receive(struct connection *c) {
     long took = size > 0 ? 0 : -1;
     for (long at = 0; took >= 0 && at < size && !done; at += took) took = step(c, bytes + at, size - at, &done);
     if (done) answered(c);
+    else if (took < 0 && c->rests_until) resting--, c->rests_until = 0, next(c, 1); /* hung up on while it rested */
     else if (took < 0) total.failed++, next(c, 1);
 }
 
@@ -238,11 +252,12 @@ int main(int count, char **arguments) {
     double warm = 0, seconds = 1;
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     target.sin_family = AF_INET, target.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    for (int option; (option = getopt(count, arguments, "p:c:w:s:n:P:")) > 0;) switch (option) {
+    for (int option; (option = getopt(count, arguments, "p:c:w:s:n:P:o")) > 0;) switch (option) {
         case 'p': target.sin_port = htons((uint16_t)atoi(optarg)); break;
         case 'c': connections = (size_t)atol(optarg); break;
         case 'w': warm = atof(optarg); break;
         case 's': seconds = atof(optarg); break;
+        case 'o': obeys = 1; break;
         case 'n': at_most = (size_t)atol(optarg); break;
         case 'P':
             if (clock_count == MAX_PIDS || (errno = clock_getcpuclockid(atoi(optarg), &clocks[clock_count++]))) die(optarg);
@@ -264,18 +279,24 @@ int main(int count, char **arguments) {
             before = total, before.cpu_ns = cpu_ns();
         }
         wait_for_answers(1);
+        for (size_t i = 0; resting && i < busy; i++)
+            if (all[i].rests_until && all[i].rests_until <= now) wake(&all[i]);
     }
     total.cpu_ns = cpu_ns();
     struct tally counted = total;
     double lasted = (double)(now - counted_from) / 1e6;
     counting = 0, stopping = 1;
+    for (size_t i = 0, open = busy; resting && i < open; i++)
+        if (all[i].rests_until) wake(&all[i]);
     for (uint64_t end = now + DRAIN_US; busy && now_us() < end;) wait_for_answers(10);
 
-    printf("{\"seconds\": %.6f, \"ok\": %zu, \"refused\": %zu, \"failed\": %zu, \"events\": %zu, \"cpu_us\": ", lasted,
-           counted.ok - before.ok, counted.refused - before.refused, counted.failed, counted.events - before.events);
+    printf("{\"seconds\": %.6f, \"ok\": %zu, \"refused\": %zu, \"failed\": %zu, \"shed\": %zu, \"events\": %zu, \"cpu_us\": ",
+           lasted, counted.ok - before.ok, counted.refused - before.refused, counted.failed, counted.shed - before.shed,
+           counted.events - before.events);
     if (clock_count) printf("%.1f", (double)(counted.cpu_ns - before.cpu_ns) / 1e3);
     else printf("null");
     print_samples("latency_us", &latency), print_samples("first_event_us", &first_event);
+    print_samples("shed_latency_us", &shed_latency);
     printf("}\n");
     return 0;
 }

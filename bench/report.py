@@ -78,8 +78,24 @@ def goals(results: Results) -> list[Goal]:
             why_not=f"{number(memory['growth_mb'])} MB; {ENOUGH:,} requests are needed to judge",
         ),
         Goal("two processes on two cores, times one", two / one if one and two else None, 1.7, "", at_least=True),
+        *pressed(results),
         *[Goal(f"plan by {name}, 300 models and rules", us, 100, "us") for name, us in results.planning.items()],
     ]
+
+
+def pressed(results: Results) -> Iterator[Goal]:
+    """What is promised to those who are served when there is too much to do, and to those who are sent away."""
+    goodputs = [(name, results.median("overload", name, "goodput")) for name in results.shots.get("overload", {})]
+    peak, others = goodputs[0][1] if goodputs else None, goodputs[1:]
+    for name, goodput in others:
+        share = goodput / peak if goodput and peak else None
+        yield Goal(f"goodput at {name}, of the peak", share, 0.9, "", at_least=True)
+    waits = [results.median("overload", name, "shed_p99") for name, _ in others]
+    slowest = max((wait for wait in waits if wait is not None), default=None)
+    yield Goal("time to be sent away, p99", scaled(slowest, MS), 50, "ms")
+    alone, flooded = (results.median("flood", f"quiet, {how}", "p99") for how in ("alone", "flooded"))
+    times = flooded / alone if flooded and alone else None
+    yield Goal("p99 of a tenant beside a flood, times its own", times, 1.5, "")
 
 
 def scaled(value: float | None, divisor: float) -> float | None:
@@ -111,7 +127,14 @@ STAGES = {
     "paced": "Streams of one event each 50 ms, 500 at once",
     "mixed": "Mixed requests: answers, streams, both dialects, viewset, refusals",
     "pair": "One process with 32 connections, two with 64",
+    "overload": "Many times as many clients as one process has places; who is sent away comes back when told to",
+    "flood": "A tenant with one connection, answers of 100 ms, beside one with 50 connections, answers at once",
 }
+BY_GOODPUT = [
+    ("goodput/s", "goodput", 1, False), ("p50 ms", "p50", MS, False), ("p99 ms", "p99", MS, False),
+    ("sent away/s", "shed_per_s", 1, False), ("in ms p99", "shed_p99", MS, False),
+]  # fmt: skip
+PRESSED = ("overload", "flood")
 # Column, figure, divided by, added to direct.
 BY_ANSWER = [
     ("answers/s", "rps", 1, False), ("p50 ms", "p50", MS, False), ("p99 ms", "p99", MS, False),
@@ -128,7 +151,7 @@ BY_EVENT = [
 
 def stage(results: Results, name: str) -> Iterator[str]:
     """One stage's figures, a row for each target."""
-    columns = BY_EVENT if name in STREAMED else BY_ANSWER
+    columns = BY_EVENT if name in STREAMED else BY_GOODPUT if name in PRESSED else BY_ANSWER
     rows = []
     for target, shots in results.shots[name].items():
         cells = [target]

@@ -32,7 +32,8 @@ SHORT = Kind(stream=True, say=" (events=10)")
 class Load:
     """How the load generator is run. `count`: end after so many answers; 0 is only by time.
 
-    `refusals`: 4xx are meant; elsewhere they are failures.
+    `refusals`: 4xx are meant; elsewhere they are failures. `obeys`: a connection that is sent away with a Retry-After
+    comes back when it says, as SDKs do.
     """
 
     connections: int
@@ -40,6 +41,7 @@ class Load:
     seconds: float
     count: int = 0
     refusals: bool = False
+    obeys: bool = False
 
 
 @dataclass
@@ -55,6 +57,8 @@ class Shot:
     latency: dict[str, int]
     first_event: dict[str, int]
     memory_mb: float | None = None
+    shed: int = 0  # sent away with a Retry-After
+    shed_latency: dict[str, int] = field(default_factory=dict)
     figures: dict[str, float | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -65,6 +69,9 @@ class Shot:
             "events_per_s": self.events / self.seconds,
             "p50": self.latency.get("p50"),
             "p99": self.latency.get("p99"),
+            "goodput": self.ok / self.seconds,
+            "shed_per_s": self.shed / self.seconds,
+            "shed_p99": self.shed_latency.get("p99"),
             "ttft_p50": self.first_event.get("p50"),
             "ttft_p99": self.first_event.get("p99"),
             "cpu_per_answer": None if self.cpu is None or not answers else self.cpu / answers,
@@ -116,15 +123,20 @@ def mixed(target: Target) -> list[bytes]:
 
 def shoot(target: Target, requests: Sequence[bytes], load: Load, folder: Path) -> Shot:
     """Run the load generator on its core. Raises RuntimeError where nobody listens, or a process ends."""
-    files = []
-    for number, content in enumerate(requests):
-        files.append(folder / f"request-{number}")
-        files[-1].write_bytes(content)
     pids = target.pids
     machine.wait_until_idle(pids)
+    return measured(target, requests, load, folder, pids)
+
+
+def measured(target: Target, requests: Sequence[bytes], load: Load, folder: Path, pids: Sequence[int] = ()) -> Shot:
+    """The same at once, whatever else is under way; `pids`: whose CPU time is counted."""
+    files = []
+    for number, content in enumerate(requests):
+        files.append(folder / f"request-{target.name.replace(' ', '-')}-{number}")
+        files[-1].write_bytes(content)
     options = {"p": target.port, "c": load.connections, "w": load.warm_s, "s": load.seconds, "n": load.count}
     command = [str(machine.BUILD / "load"), *[f"-{name}{value}" for name, value in options.items()]]
-    command += [f"-P{pid}" for pid in pids]
+    command += [f"-P{pid}" for pid in pids] + (["-o"] if load.obeys else [])
     with machine.on_cores(machine.LOAD):
         done = subprocess.run([*command, *map(str, files)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -140,5 +152,7 @@ def shoot(target: Target, requests: Sequence[bytes], load: Load, folder: Path) -
         cpu=said["cpu_us"],
         latency=said["latency_us"] or {},
         first_event=said["first_event_us"] or {},
+        shed=said["shed"],
+        shed_latency=said["shed_latency_us"] or {},
         memory_mb=machine.memory_mb(pids),
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench import machine
+from bench.pressure import Pressure
 from bench.shots import BURST, MIXED_REFUSALS, PACED, PLAIN, Kind, Load, Shot, mixed, request, shoot
 from bench.world import CLAUDE, VIEWSET, Target, World, serving
 
@@ -95,6 +96,7 @@ class Suite:
         self._mixed()
         self.results.memory["peak_mb"] = machine.memory_mb(gateway.pids, "VmHWM")
         self._pair()
+        Pressure(self.made, self.size.seconds, self._keep).run()
         self._planning()
         self.results.facts["took_s"] = round(time.monotonic() - self.began)
         return self.results

@@ -4,7 +4,8 @@
  *
  * A path that ends in /messages speaks Anthropic, every other OpenAI. `"stream": true` gets server-sent events, one HTTP
  * chunk and one send each. The prompt may say how many and how fast, so that it works through any gateway unchanged:
- * `events=100 pace=50` is a hundred events, one every 50 ms; without a pace they go out as fast as they can.
+ * `events=100 pace=50` is a hundred events, one every 50 ms; without a pace they go out as fast as they can. `after=100`
+ * is a whole answer after 100 ms.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -39,6 +40,7 @@ struct connection {
     long left; /* events still to send before the end; -1: nothing */
     uint64_t due, pace; /* us */
     const struct dialect *dialect;
+    const struct text *last; /* what is sent when nothing is left */
     size_t size;
     char request[MAX_REQUEST + 1];
 };
@@ -154,7 +156,7 @@ static int wants_stream(const char *body) {
 /* Send what is due of a stream, its end included, and have it in `paced` for as long as there is more to come. */
 static int go_on(struct connection *c, uint64_t now) {
     for (; c->left >= 0 && c->due <= now; c->left--, c->due += c->pace)
-        if (put(c, c->left ? &c->dialect->event : &c->dialect->closing)) return -1;
+        if (put(c, c->left ? &c->dialect->event : c->last)) return -1;
     if (c->left < 0) leave_paced(c);
     else if (c->place < 0) {
         if (paced_count == MAX_PACED) return -1;
@@ -167,8 +169,11 @@ static int answer(struct connection *c, const char *body) {
     const char *line_end = strchr(c->request, '\r');
     const char *messages = strstr(c->request, "/messages ");
     c->dialect = messages && messages < line_end ? &anthropic : &openai;
-    if (!wants_stream(body)) return put(c, &c->dialect->plain);
-    c->left = said(body, "events=", 100), c->pace = (uint64_t)said(body, "pace=", 0) * 1000, c->due = now_us();
+    if (!wants_stream(body)) {
+        c->left = 0, c->last = &c->dialect->plain, c->due = now_us() + (uint64_t)said(body, "after=", 0) * 1000;
+        return go_on(c, now_us());
+    }
+    c->last = &c->dialect->closing, c->left = said(body, "events=", 100), c->pace = (uint64_t)said(body, "pace=", 0) * 1000, c->due = now_us();
     return put(c, &c->dialect->opening) || go_on(c, c->due);
 }
 

@@ -55,6 +55,7 @@ class World:
     facts: dict[str, Any]
     upstream: Target
     gateway: Target
+    flooder: str  # the key of another tenant
 
     @property
     def folder(self) -> Path:
@@ -70,9 +71,10 @@ def world(upstream_port: int) -> Iterator[World]:
         upstream = stack.enter_context(answering(books, upstream_port))
         staff = bootstrap(books)["staff_api_key"]
         port = stack.enter_context(serving(books, workers=1))
-        gateway = Target("tollgate", port, set_up(port, staff, upstream))
+        key, flooder = set_up(port, staff, upstream)
+        gateway = Target("tollgate", port, key)
         until_it_answers(gateway)
-        yield World(books, facts, Target("direct", upstream), gateway)
+        yield World(books, facts, Target("direct", upstream), gateway, flooder)
 
 
 @contextmanager
@@ -88,11 +90,12 @@ def answering(books: Books, port: int) -> Iterator[int]:
 
 
 @contextmanager
-def serving(books: Books, *, workers: int) -> Iterator[int]:
-    """`manage.py serve` with so many processes, one on one core; the port it answers on."""
+def serving(books: Books, *, workers: int, **settings: int) -> Iterator[int]:
+    """`manage.py serve` with so many processes, one on one core, and other settings; the port it answers on."""
     port = free_port()
     env = books.environment | {"HOST": "127.0.0.1", "PORT": str(port), "WEB_WORKERS": str(workers)}
-    log = Path(books.folder.name) / f"serve-{workers}.log"
+    env |= {name: str(value) for name, value in settings.items()}
+    log = Path(books.folder.name) / f"serve-{port}.log"
     cores = machine.PAIR if workers > 1 else (machine.GATEWAY,)
     with machine.running([sys.executable, "manage.py", "serve"], log, cores=cores, env=env) as process:
         until = time.monotonic() + START_S
@@ -129,8 +132,8 @@ def bootstrap(books: Books) -> dict[str, str]:
     return keys
 
 
-def set_up(port: int, staff: str, upstream: int) -> str:
-    """Providers of both dialects, their models with prices, and a tenant with budgets; its key."""
+def set_up(port: int, staff: str, upstream: int) -> list[str]:
+    """Providers of both dialects, their models with prices, and two tenants with budgets; their keys."""
 
     def create(path: str, **body: Any) -> Any:
         status, answer = ask(port, "POST", f"/api/v1/admin/{path}", staff, body)
@@ -144,9 +147,11 @@ def set_up(port: int, staff: str, upstream: int) -> str:
         costs = {"cost_per_1m_input_tokens": "2.5", "cost_per_1m_output_tokens": "10"}
         create("llm/models", provider=slug, model_id=model, max_output_tokens=16_384, **costs)
     limits = {"budget_limit_daily": AMPLE, "budget_limit_monthly": AMPLE}
-    create("tenants", slug="bench", tier="enterprise", **limits)
-    key: str = create("tenants/bench/keys", name="bench", **limits)["key"]
-    return key
+    keys = []
+    for slug in ("bench", "flooder"):
+        create("tenants", slug=slug, tier="enterprise", **limits)
+        keys.append(create(f"tenants/{slug}/keys", name="bench", **limits)["key"])
+    return keys
 
 
 def until_it_answers(target: Target) -> None:

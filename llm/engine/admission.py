@@ -13,6 +13,10 @@ from tenants.errors import Unavailable
 LAST_MOMENT_S = 1.0  # what is on its way when a process is told to stop is still served
 BEAT_S = 0.02
 BEATS = 3  # late in a row before requests are refused: one alone is a collection of garbage or a new snapshot
+# A request takes about ten turns of the loop. One that is idle now and then is not 2 ms late ten times in a row; one
+# that has fifty requests to work on is.
+BUSY_S = 0.002
+BUSY_BEATS = 10
 
 
 def overloaded() -> Unavailable:
@@ -28,7 +32,9 @@ class Admission:
 
     def __init__(self) -> None:
         self.body_bytes = 0
-        self._late_s = deque([0.0] * BEATS, maxlen=BEATS)
+        self.late_s = 0.0  # how late the loop was, at the least, at each of the last beats
+        self.busy = False  # requests wait for the processor, and have for a fifth of a second
+        self._late_s = deque([0.0] * BUSY_BEATS, maxlen=BUSY_BEATS)
         self._beat: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -42,13 +48,14 @@ class Admission:
 
     def _tick(self, loop: asyncio.AbstractEventLoop, due: float | None) -> None:
         now = loop.time()
-        self._late_s.append(0.0 if due is None else max(0.0, now - due))
+        self.note(0.0 if due is None else max(0.0, now - due))
         self._beat = loop.call_later(BEAT_S, self._tick, loop, now + BEAT_S)
 
-    @property
-    def late_s(self) -> float:
-        """How late the loop was, at the least, at each of the last beats."""
-        return min(self._late_s)
+    def note(self, late_s: float) -> None:
+        """One beat, so many seconds late."""
+        self._late_s.append(late_s)
+        self.late_s = min(list(self._late_s)[-BEATS:])
+        self.busy = min(self._late_s) > BUSY_S
 
     def check(self, under_way: int) -> None:
         """Raises Unavailable if one more request beside `under_way` others would only wait."""

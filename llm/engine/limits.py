@@ -16,6 +16,7 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
+from llm.engine.admission import Admission
 from llm.engine.shared_limits import Counted, SharedCounts
 from llm.errors import ProviderBusy, RateLimited
 from llm.types import Provider
@@ -33,6 +34,8 @@ class Standing:
 
 
 MINUTE_S = 60
+# What a tenant may always have under way, however busy this process is: less would leave a core idle now and then.
+LEAST_SHARE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,10 +101,13 @@ _WHAT = ("requests", "tokens")
 class Limits:
     """One process's counters, and its way to the shared ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, admission: Admission | None = None) -> None:
+        """`admission` knows whether requests wait for this process, so that one tenant's many delay another's few."""
+        self._admission = admission or Admission()
         self._storage = MemoryStorage()
         self._windows = SlidingWindowCounterRateLimiter(self._storage)
         self._under_way: dict[UUID, int] = {}
+        self._tenants: dict[UUID, int] = {}  # requests under way, by tenant
         self.shared = SharedCounts(settings.REDIS_URL) if settings.REDIS_URL else None
 
     async def count(self, caller: Caller, *, tokens: int) -> tuple[Standing, ...]:
@@ -134,16 +140,26 @@ class Limits:
     def one_more(self, caller: Caller) -> Iterator[None]:
         """Hold one of the key's and one of the tenant's places while the block runs. Raises RateLimited if all are
         taken."""
-        assert caller.tenant_id is not None
-        self._take(caller.key_id, caller.max_concurrency, "This key")
+        tenant_id = caller.tenant_id
+        assert tenant_id is not None
+        _take(self._under_way, caller.key_id, caller.max_concurrency, "This key")
         try:
-            self._take(caller.tenant_id, settings.MAX_IN_FLIGHT_PER_TENANT, "Your organisation")
+            _take(self._tenants, tenant_id, self._most_per_tenant(), "Your organisation")
             try:
                 yield
             finally:
-                self._leave(caller.tenant_id)
+                _leave(self._tenants, tenant_id)
         finally:
-            self._leave(caller.key_id)
+            _leave(self._under_way, caller.key_id)
+
+    def _most_per_tenant(self) -> int:
+        """While requests wait for the processor nobody may have more of them than an equal share, so that a tenant
+        that floods waits for itself. Whoever is alone has all of it."""
+        most: int = settings.MAX_IN_FLIGHT_PER_TENANT
+        if len(self._tenants) < 2 or not self._admission.busy:
+            return most
+        share = sum(self._tenants.values()) // len(self._tenants)
+        return min(most, max(LEAST_SHARE, share))
 
     @contextmanager
     def at_provider(self, provider: Provider) -> Iterator[None]:
@@ -154,22 +170,24 @@ class Limits:
         try:
             yield
         finally:
-            self._leave(provider.id)
+            _leave(self._under_way, provider.id)
 
-    def _take(self, owner: UUID, most: int, who: str) -> None:
-        under_way = self._under_way.get(owner, 0)
-        if under_way >= most:
-            raise RateLimited(
-                f"{who} has {under_way} requests under way, the most it may. Wait for one to end.", retry_after=1.0
-            )
-        self._under_way[owner] = under_way + 1
 
-    def _leave(self, owner: UUID) -> None:
-        left = self._under_way[owner] - 1
-        if left:
-            self._under_way[owner] = left
-        else:
-            del self._under_way[owner]
+def _take(places: dict[UUID, int], owner: UUID, most: int, who: str) -> None:
+    under_way = places.get(owner, 0)
+    if under_way >= most:
+        raise RateLimited(
+            f"{who} has {under_way} requests under way, the most it may now. Wait for one to end.", retry_after=1.0
+        )
+    places[owner] = under_way + 1
+
+
+def _leave(places: dict[UUID, int], owner: UUID) -> None:
+    left = places[owner] - 1
+    if left:
+        places[owner] = left
+    else:
+        del places[owner]
 
 
 def _standings(asks: Iterable[Ask], counted: Counted) -> tuple[Standing, ...]:

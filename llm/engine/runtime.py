@@ -37,8 +37,8 @@ class Runtime:
 
     def __init__(self) -> None:
         self.ledger = Ledger({"config": CONFIG_LIMITS})
-        self.limits = Limits()
         self.admission = Admission()
+        self.limits = Limits(self.admission)
         self.idempotency = Idempotency()
         self.health = Health()
         self._stopping = self._closed = False

@@ -11,6 +11,7 @@ from llm.engine.admission import LAST_MOMENT_S  # not from runtime: a worker imp
 
 HEAD_S = 15.0  # from the connection, or a request's first byte, to the end of its headers
 HEAD_BYTES = 64 * 1024
+LINGER_S = 0.5
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
     b"content-length: %d\r\n\r\n%s"
@@ -34,7 +35,7 @@ class Protocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
-        self._stopping = False
+        self._stopping = self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -45,6 +46,8 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         super().data_received(data)
         if not self._in_head:
             if self._head_timer is not None:
@@ -52,10 +55,18 @@ class Protocol(HttpToolsProtocol):
             return
         self._head_bytes += len(data)
         if self._head_bytes > HEAD_BYTES:
-            self.transport.write(_TOO_LARGE % (len(_BODY), _BODY))
-            self.transport.close()
+            self._refuse()
         elif self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_S, self.transport.close)
+
+    def _refuse(self) -> None:
+        """Say why; what else comes is not looked at. Closing at once, with bytes still on their way, would reset the
+        connection, and the client would lose the answer."""
+        self._refused = True
+        self.transport.write(_TOO_LARGE % (len(_BODY), _BODY))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.close)
 
     def on_message_begin(self) -> None:
         self._in_head = True

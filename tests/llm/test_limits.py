@@ -8,7 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from llm.engine.limits import Limits, Standing
+from llm.engine.admission import BUSY_BEATS, Admission
+from llm.engine.limits import LEAST_SHARE, Limits, Standing
 from llm.errors import RateLimited
 from tenants.auth import Caller
 
@@ -94,3 +95,39 @@ def test_places_are_given_back_whatever_happens() -> None:
             all_places.enter_context(limits.one_more(who))
         with pytest.raises(RateLimited):
             all_places.enter_context(limits.one_more(who))
+
+
+def test_while_the_processor_is_short_who_floods_is_held_to_an_equal_share() -> None:
+    door = Admission()
+    limits = Limits(door)
+    flooding, quiet = caller(max_concurrency=1000), caller(max_concurrency=1000)
+
+    def enter(who: Caller, times: int, places: ExitStack) -> int:
+        """How many of so many requests are let in, to stay."""
+        let_in = 0
+        for _ in range(times):
+            try:
+                places.enter_context(limits.one_more(who))
+            except RateLimited:
+                continue
+            let_in += 1
+        return let_in
+
+    def late(seconds: float) -> None:
+        for _ in range(BUSY_BEATS):
+            door.note(seconds)
+
+    with ExitStack() as places:
+        late(0.005)
+        assert enter(flooding, 100, places) == 100  # alone: nobody is kept waiting by it
+        assert enter(quiet, 2, places) == 2
+        assert enter(flooding, 10, places) == 0  # it has 100 of 102, where 51 each are a share
+        assert enter(quiet, 2, places) == 2
+        late(0.001)  # time enough for all
+        assert enter(flooding, 10, places) == 10
+    with ExitStack() as places:
+        late(0.005)
+        places.enter_context(limits.one_more(quiet))
+        assert enter(flooding, 20, places) == LEAST_SHARE
+        door.note(0.0)  # one turn in time is enough to trust it again
+        assert enter(flooding, 20, places) == 20
