@@ -250,6 +250,8 @@ SPECTACULAR_SETTINGS = {
 
 # --- The admin --------------------------------------------------------------------------------------------------------
 
+LOGIN_REDIRECT_URL = "/admin/"  # of who signs in at /admin/login/ itself
+
 UNFOLD = {
     "SITE_TITLE": "Tollgate",
     "SITE_HEADER": "Tollgate",

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
@@ -82,3 +83,10 @@ def test_staff_without_permission_cannot_reach_the_pages_of_actions(nobody: Clie
         assert nobody.post(url, {}).status_code == 403, url
     acme.refresh_from_db()
     assert acme.is_active
+
+
+@pytest.mark.django_db
+def test_who_signs_in_at_the_login_page_itself_lands_on_the_dashboard(client: Client) -> None:
+    person = User.objects.create_superuser("grace", password="a long pass phrase")
+    answer = client.post("/admin/login/", {"username": person.username, "password": "a long pass phrase"})
+    assert (answer.status_code, answer["location"]) == (302, "/admin/")
