@@ -48,10 +48,9 @@ def by_answer(status: int, headers: Mapping[str, str], body: bytes, *, byok: boo
 
 
 def in_stream(name: str, detail: Any, *, byok: bool) -> ProviderError:
-    """The error an exception within a stream is."""
+    """The error an exception within a stream is, or one under 200."""
     message = detail.get("message") if isinstance(detail, Mapping) else None
-    body = orjson.dumps({"message": message if isinstance(message, str) else ""})
-    return failures.by_status(_status(name, 500), {}, body, byok=byok)
+    return failures.in_band({"code": _status(name, 500), "message": message}, byok=byok)
 
 
 def _status(name: str, otherwise: int) -> int:

@@ -148,6 +148,8 @@ def completion(body: bytes, call: Call) -> Completed:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise UpstreamInvalid("The provider's answer is not JSON.") from error
+    if isinstance(answer, dict) and isinstance(answer.get("__type"), str):  # what AWS calls an error, under 200
+        raise bedrock_failures.in_stream(answer["__type"], answer, byok=call.target.key_source == "byok")
     output = answer.get("output") if isinstance(answer, dict) else None
     message = output.get("message") if isinstance(output, dict) else None
     blocks = message.get("content") if isinstance(message, dict) else None

@@ -21,6 +21,12 @@ SIGNATURE = "ZmFrZS1zaWduYXR1cmU="
 STREAM_TYPE = "application/vnd.amazon.eventstream"
 LISTING, INVOKE, CHATS = "foundation-models", "invoke", ("converse", "converse-stream")
 _PATH = re.compile(r"/v1/(?:model/([^/]+)/(converse|converse-stream|invoke)|(foundation-models))")
+_NAMES = {
+    "rate_limit": "throttlingException",
+    "invalid_api_key": "accessDeniedException",
+    "authentication": "accessDeniedException",
+    "invalid_request": "validationException",
+}
 _STOPS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
 
@@ -183,9 +189,8 @@ def _finished(frames: list[Frame], behaviour: Behaviour) -> list[Frame]:
     if behaviour.empty_stream:
         return []
     if behaviour.in_band_error is not None:
-        found = behaviour.in_band_error
-        name = str(found.get("exception") or "internalServerException")
-        raised = Frame(exception(name, {"message": found.get("message", "")}))
+        found = in_band(behaviour.in_band_error)
+        raised = Frame(exception(found["__type"], {"message": found["message"]}))
         frames = [*before_error(frames, behaviour.in_band_error_after), raised]
     if behaviour.bad_json:
         broken = bytearray(event("contentBlockDelta", {"delta": {"text": "broken"}}))
@@ -199,8 +204,11 @@ def _finished(frames: list[Frame], behaviour: Behaviour) -> list[Frame]:
 
 
 def in_band(given: Json) -> Json:
-    """An error under 200 that is not streamed: AWS has none, so this is an answer without content."""
-    return {"message": given.get("message", "")}
+    """An error under 200, under the name that AWS has for what the script means."""
+    error = given.get("error", given)
+    words = f"{error.get('type')} {error.get('code')}"
+    name = next((name for word, name in _NAMES.items() if word in words), "internalServerException")
+    return {"__type": name, "message": str(error.get("message", ""))}
 
 
 def error(status: int, said: str) -> Json:

@@ -139,7 +139,7 @@ class Vendor:
 
 
 class World:
-    """The stage. `world.vendors["openai"]`, `["anthropic"]` and `["bedrock"]` each sell a model `m` at the same price."""
+    """The stage. `world.vendors["openai"]`, `"anthropic"` and `"bedrock"` each sell a model `m` at the same price."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway

@@ -296,6 +296,11 @@ def test_an_exception_after_words_and_an_error_before_any() -> None:
         read(recorded("error.bin"))
 
 
+def test_an_error_under_200_is_an_error() -> None:
+    with pytest.raises(UpstreamRateLimited):
+        ADAPTER.parse_response(b'{"__type":"com.amazon.coral#ThrottlingException","message":"x"}', CALL)
+
+
 @pytest.mark.parametrize(
     "payload",
     [b"", b"[DONE]", b"[]", b"{}", b'{"a":{},"b":{}}', b'{"contentBlockDelta":[]}', b'{"contentBlockDelta":{}}',
