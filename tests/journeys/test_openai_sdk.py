@@ -55,11 +55,12 @@ def test_models_lists_what_the_key_may_call(world: World, customer: Customer) ->
         "precision",
         "config/shop",
         "fakeai/m",
+        "fakerock/m",
         "fakethropic/m",
     ]
     hidden.delete()
     assert {one.object for one in listed} == {"model"}
-    assert [one.owned_by for one in listed] == ["tollgate"] * 5 + ["fakeai", "fakethropic"]
+    assert [one.owned_by for one in listed] == ["tollgate"] * 5 + ["fakeai", "fakerock", "fakethropic"]
     assert all(type(one.created) is int for one in listed)
     found = listed[5].to_dict()
     assert found["context_length"] == 128_000
@@ -90,7 +91,7 @@ def test_the_sdk_retrieves_a_model(customer: Customer, vendor: Vendor) -> None:
 
 def test_models_come_in_anthropics_shape_for_its_sdk(customer: Customer) -> None:
     listed = list(customer.anthropic.models.list())
-    assert [one.id for one in listed][-2:] == ["fakeai/m", "fakethropic/m"]
+    assert [one.id for one in listed][-3:] == ["fakeai/m", "fakerock/m", "fakethropic/m"]
     assert {one.type for one in listed} == {"model"}
     assert customer.anthropic.models.retrieve("fakethropic/m").display_name == "m"
 
