@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -49,6 +50,7 @@ class Call:
     body: Mapping[str, Any]
     stream: bool
     request_id: str
+    now: datetime  # of this attempt: what is signed is good for minutes, and the request may have waited
     temperature: Decimal | None = None  # the config's default, where the request gives none
     kind: str = "chat"
     native: Mapping[str, Any] | None = None

@@ -58,7 +58,8 @@ class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic 
         strip=True,
         label="Key",
         widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password", "placeholder": "paste a key"}),
-        help_text="Encrypted when it is saved, and never shown again. Empty keeps the key that is there.",
+        help_text="Encrypted when it is saved, and never shown again. Empty keeps the key that is there. Amazon "
+        "Bedrock: an API key, or ACCESS_KEY_ID:SECRET_ACCESS_KEY[:SESSION_TOKEN], or those as a JSON object.",
     )
 
     class Meta:

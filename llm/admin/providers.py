@@ -118,7 +118,11 @@ class LLMProviderAdmin(ModelAdmin):
         (None, {"fields": [("slug", "name", "display_name"), "description", "is_active"]}),
         (
             "How it is called",
-            {"fields": ["base_url", ("dialect", "auth_type"), "env_keys", "api_key_format", "quirks"]},
+            {
+                "fields": ["base_url", ("dialect", "auth_type"), "env_keys", "api_key_format", "quirks"],
+                "description": "A placeholder in the base URL, such as {region}, is filled by you, or by a quirk of "
+                'that name: {"region": "eu-central-1"}.',
+            },
         ),
         ("What it can do", {"fields": [("supports_streaming", "supports_function_calling", "supports_vision")]}),
         ("Who may use it", {"fields": [("min_tier_required", "is_byok_supported")]}),

@@ -1,6 +1,22 @@
 """What a provider's base URL may look like, whoever gives it: staff, or the environment."""
 
+import re
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
+
+_PLACEHOLDER = re.compile(r"\{([a-z_]{1,40})\}")
+_FILLING = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def filled(url: str, quirks: Mapping[str, Any]) -> str:
+    """A base URL with its placeholders replaced by the quirks of the same name, as far as there are any."""
+
+    def value(found: re.Match[str]) -> str:
+        said = quirks.get(found[1])
+        return said if isinstance(said, str) and _FILLING.fullmatch(said) else found[0]
+
+    return _PLACEHOLDER.sub(value, url)
 
 
 def objection(url: str) -> str:

@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import OuterRef, QuerySet, Subquery
 
 from billing.models import UsageRecord
-from llm.choices import AuthType
+from llm.choices import AuthType, Dialect
 from llm.fields import CannotDecrypt, Secret
 from llm.models import LLMProvider, ProviderCredential
 from tenants import audit
@@ -118,8 +118,9 @@ def check_format(*, provider: LLMProvider, api_key: Secret) -> Secret:
     text = api_key.reveal().strip()
     if not text or len(text) > _LONGEST:
         raise InvalidValue(f"A key has 1 to {_LONGEST} characters.", param="api_key")
-    # A service account is a JSON document; every other key travels in a header.
-    if provider.auth_type != AuthType.OAUTH and not _HEADER_SAFE.fullmatch(text):
+    # A service account is a JSON document, AWS credentials may be one; every other key travels in a header.
+    is_document = provider.auth_type == AuthType.OAUTH or (provider.dialect == Dialect.BEDROCK and text[0] == "{")
+    if not is_document and not _HEADER_SAFE.fullmatch(text):
         raise InvalidValue("A key is printable ASCII without blanks. Was more than the key copied?", param="api_key")
     if provider.api_key_format and not _fits(provider.api_key_format, text):
         raise InvalidValue(

@@ -7,13 +7,13 @@ No key and no host ever gets into what is stored or shown: the words come from h
 
 import time
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from django.db import transaction
 
 from llm import types
-from llm.catalog import credentials
+from llm.catalog import addresses, credentials
 from llm.choices import Dialect, HealthStatus
 from llm.engine import http
 from llm.fields import CannotDecrypt, Secret
@@ -125,15 +125,17 @@ def ask(provider: LLMProvider, secret: Secret | None, *, path: str = "", most: i
         adapter = registry.adapter(provider.dialect)
     except LookupError:
         return Answer(status_code=None, response_time_ms=None, problem=UNSUPPORTED)
-    if "{" in provider.base_url:
-        return Answer(status_code=None, response_time_ms=None, problem=PLACEHOLDER)
     described = _described(provider)
+    if "{" in described.base_url:
+        return Answer(status_code=None, response_time_ms=None, problem=PLACEHOLDER)
     started = time.monotonic()
     try:
-        url = described.base_url.rstrip("/") + path if path else adapter.models_url(described)
-        headers = adapter.auth_headers(described, secret)
+        asked = adapter.models_request(described, secret, now=datetime.now(UTC), path=path)
         # Streamed, to read no more than was asked for: whoever is at that address could send a body without end.
-        with http.sync_client() as client, client.stream("GET", url, headers=headers, timeout=TIMEOUT_S) as response:
+        with (
+            http.sync_client() as client,
+            client.stream("GET", asked.url, headers=asked.headers, timeout=TIMEOUT_S) as response,
+        ):
             elapsed = round((time.monotonic() - started) * 1000)
             code = response.status_code
             wanted = most if code < 300 else http.MAX_ERROR_BYTES if code == 400 else 0
@@ -149,7 +151,7 @@ def ask(provider: LLMProvider, secret: Secret | None, *, path: str = "", most: i
 
 
 UNSUPPORTED = "Its dialect is not built in yet, so its models are not routed to."
-PLACEHOLDER = "Its base URL still has a placeholder in braces. Put in your own value."
+PLACEHOLDER = "Its base URL still has a placeholder in braces. Put in your own value, there or as a quirk of that name."
 MALFORMED = "Its base URL or the key is malformed. Enter it again."
 TOO_LARGE = "Its answer is larger or slower than is accepted."
 UNREACHABLE = "It could not be reached in time. Is the base URL right, and is it up?"
@@ -161,7 +163,7 @@ def _described(provider: LLMProvider) -> types.Provider:
         id=provider.pk,
         slug=provider.slug,
         name=provider.name,
-        base_url=provider.base_url,
+        base_url=addresses.filled(provider.base_url, provider.quirks),
         dialect=provider.dialect,
         auth_type=provider.auth_type,
         quirks=provider.quirks,

@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -57,6 +58,7 @@ class Booking:
             dropped=tuple(request.beyond) if dialect == "openai" else (),
             stream=request.stream,
             request_id=str(request.id),
+            now=datetime.now(UTC),
             temperature=None if config is None else config.temperature,
             kind=request.route.kind,
             native=native.body if native is not None and speaks else None,

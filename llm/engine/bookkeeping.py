@@ -21,6 +21,7 @@ ZERO = Decimal(0)
 NOTHING_USED = Usage(prompt_tokens=0, completion_tokens=0)
 NO_COST = pricing.Cost(lines=(), input=ZERO, output=ZERO, total=ZERO)
 Status = UsageRecord.Status
+_CACHES_IF_ASKED = ("anthropic", "bedrock")  # others may write a cache unasked, and bill it
 
 
 @dataclass(slots=True)
@@ -65,7 +66,7 @@ def worst_case(target: Target, request: ChatRequest, tenant: TenantState) -> Cha
         target.card,
         input_bound=bound,
         output_bound=target.output_cap * request.route.choices,
-        cache_writes=request.cache_writes or target.model.provider.dialect != "anthropic",
+        cache_writes=request.cache_writes or target.model.provider.dialect not in _CACHES_IF_ASKED,
     )
     return _charge(cost, target, tenant)
 

@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from billing.pricing import PriceCard, Rate, Tier
 from llm import models
+from llm.catalog import addresses
 from llm.catalog.credentials import environment_key
 from llm.choices import PriceStatus
 from llm.fields import CannotDecrypt
@@ -85,17 +86,18 @@ def build() -> Snapshot:
 
 
 def _provider(row: models.LLMProvider) -> Provider:
+    base_url = addresses.filled(row.base_url.rstrip("/"), row.quirks)
     return Provider(
         id=row.pk,
         slug=row.slug,
         name=row.name,
-        base_url=row.base_url.rstrip("/"),
+        base_url=base_url,
         dialect=row.dialect,
         auth_type=row.auth_type,
         quirks=row.quirks,
         min_tier=row.min_tier_required,
         # A base URL with {placeholders} is one that staff have yet to complete.
-        is_active=row.is_active and "{" not in row.base_url,
+        is_active=row.is_active and "{" not in base_url,
         health_status=row.health_status,
         credentials=_from_environment(row),
     )

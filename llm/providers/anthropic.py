@@ -12,6 +12,7 @@ for those that take them. Quirks of a provider or model, all optional:
 
 import hashlib
 import time
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -38,8 +39,9 @@ class Anthropic:
     def auth_headers(self, provider: Provider, secret: Secret | None) -> dict[str, str]:
         return auth_headers(provider, secret, own="x-api-key") | {"anthropic-version": _VERSION}
 
-    def models_url(self, provider: Provider) -> str:
-        return provider.base_url.rstrip("/") + "/models"
+    def models_request(self, provider: Provider, secret: Secret | None, *, now: datetime, path: str = "") -> Upstream:
+        url = provider.base_url.rstrip("/") + (path or "/models")
+        return Upstream(url=url, headers=self.auth_headers(provider, secret), body=b"")
 
     def build(self, call: Call) -> Upstream:
         provider = call.target.model.provider

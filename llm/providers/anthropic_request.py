@@ -31,10 +31,10 @@ _JSON_ONLY = "Answer with one valid JSON object and nothing else: no explanation
 
 def request_body(call: Call) -> tuple[Json, list[str]]:
     """The body and the names of what was dropped. Raises InvalidRequest for what cannot be expressed."""
-    return _Builder(call).build()
+    return Builder(call).build()
 
 
-class _Builder:
+class Builder:
     """One translation. Each step reads `given`, writes `body`, and notes what it drops."""
 
     def __init__(self, call: Call) -> None:

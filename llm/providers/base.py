@@ -1,5 +1,6 @@
 """What an adapter is: a few pure functions that put one dialect into words. No I/O, retries, tenants or money."""
 
+from datetime import datetime
 from typing import Any, Protocol
 
 from llm.calls import Call, Completed, StreamEvent, Upstream
@@ -29,12 +30,9 @@ class StreamReader(Protocol):
 class Adapter(Protocol):
     """One dialect."""
 
-    def auth_headers(self, provider: Provider, secret: Secret | None) -> dict[str, str]:
-        """The headers that carry the key, by the provider's `auth_type` and quirks."""
-        ...
-
-    def models_url(self, provider: Provider) -> str:
-        """The cheapest true call: its list of models."""
+    def models_request(self, provider: Provider, secret: Secret | None, *, now: datetime, path: str = "") -> Upstream:
+        """A GET with the key: the cheapest true call, its list of models, or another path below its base URL. Raises
+        ValueError for a key that cannot be one. `now` is for keys that sign."""
         ...
 
     def build(self, call: Call) -> Upstream:

@@ -70,6 +70,8 @@ _FINISHES = {
     "model_context_window_exceeded": "length",
     "refusal": "content_filter",
     "safety": "content_filter",
+    "content_filtered": "content_filter",
+    "guardrail_intervened": "content_filter",
     "sensitive": "content_filter",
 }
 

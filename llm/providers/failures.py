@@ -33,6 +33,7 @@ _UNSAFE = re.compile(
     | \b(?:sk|pk|rk|gsk|xai|hf|nvapi|csk|pplx|fw|tgp|tg_live)[-_][\w*.…-]{3,}
     | \b(?:key|org|proj|req|user|acct)[-_](?=[a-z]*\d)[a-z0-9]{12,}      # account and request ids
     | \bAIza[\w*-]{6,}
+    | \barn:[\w-]+:[^\s'"<>)\]]+ | \bA[KS]IA[A-Z0-9]{8,} | \bABSK[\w+/=*-]{6,} | \bbedrock-api-key-[\w+/=*-]{6,}  # AWS
     | (?<![\w.-])[\w.-]*[*•…]{3,}[\w*•….-]*                             # masked keys
     | \b(?=[a-z]*\d)(?=\d*[a-z])[a-z0-9]{24,}\b                         # long runs of letters and digits
     | (?<![\w.+-])[\w.+-]+@[\w-]+\.[\w.-]+                                        # e-mail addresses

@@ -11,6 +11,7 @@ provider or model, all optional:
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -35,8 +36,9 @@ class OpenAI:
     def auth_headers(self, provider: Provider, secret: Secret | None) -> dict[str, str]:
         return auth_headers(provider, secret, own="authorization")
 
-    def models_url(self, provider: Provider) -> str:
-        return provider.base_url.rstrip("/") + "/models"
+    def models_request(self, provider: Provider, secret: Secret | None, *, now: datetime, path: str = "") -> Upstream:
+        url = provider.base_url.rstrip("/") + (path or "/models")
+        return Upstream(url=url, headers=self.auth_headers(provider, secret), body=b"")
 
     def build(self, call: Call) -> Upstream:
         provider = call.target.model.provider

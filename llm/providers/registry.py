@@ -9,6 +9,8 @@ from llm.providers.base import Adapter
 _MODULES = {
     ("openai", "chat"): "openai",
     ("anthropic", "chat"): "anthropic",
+    ("bedrock", "chat"): "bedrock",
+    ("bedrock", "embedding"): "bedrock_embeddings",
     ("sandbox", "chat"): "sandbox",
 }
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import anthropic_wire, openai_wire
+from . import anthropic_wire, bedrock_wire, openai_wire
 from .answer import output_cap, prompt_tokens
 from .behaviour import Behaviour, Json
 from .bill import Account, Bill, Tokens
@@ -61,8 +61,12 @@ class Exchange:
         self.desk, self.peer, self.request, self.captured = desk, peer, request, captured
         path = request.path
         self.anthropic = path.startswith(MESSAGES) or "anthropic-version" in request.headers
+        self.aws = bedrock_wire.action(path)
+        self.wire: Any = anthropic_wire if self.anthropic else bedrock_wire if self.aws else openai_wire
         self.body: Json = captured.body if isinstance(captured.body, dict) else {}
-        listing = path == MODELS or path.startswith(MODELS + "/")
+        if self.aws:
+            self.body = bedrock_wire.neutral(path, self.body)
+        listing = path == MODELS or path.startswith(MODELS + "/") or self.aws == bedrock_wire.LISTING
         self.model = MODELS if listing else MODEL_INFO if path == MODEL_INFO else str(self.body.get("model") or "")
         self.behaviour = desk.take(self.model)
         self.reply = Reply(peer, self.behaviour, keep_alive=request.keep_alive)
@@ -87,9 +91,9 @@ class Exchange:
         refusal = self._refusal()
         if refusal is not None:
             await self._plain(*refusal)
-        elif request.path in (CHAT, MESSAGES):
+        elif request.path in (CHAT, MESSAGES) or self.aws in bedrock_wire.CHATS:
             await self._completion()
-        elif request.path == EMBEDDINGS:
+        elif request.path == EMBEDDINGS or self.aws == bedrock_wire.INVOKE:
             await self._embeddings()
         elif request.path == COUNT_TOKENS:
             await self._plain(200, {"input_tokens": prompt_tokens(self.body)})
@@ -99,8 +103,7 @@ class Exchange:
     # What is refused
 
     def _error(self, status: int, message: str) -> tuple[int, Json]:
-        wire = anthropic_wire if self.anthropic else openai_wire
-        return status, wire.error(status, message)
+        return status, self.wire.error(status, message)
 
     def _refusal(self) -> tuple[int, Json | bytes] | None:
         """Status and body if this request is not accepted."""
@@ -108,16 +111,18 @@ class Exchange:
         if self.model == MODELS or (self.model == MODEL_INFO and behaviour.listing is not None):
             if method != "GET":
                 return self._error(405, "Method not allowed.")
-        elif path not in _POSTS:
+        elif path not in _POSTS and not self.aws:
             return self._error(404, f"Invalid URL ({method} {path})")
         elif method != "POST":
             return self._error(405, "Method not allowed.")
         key, scripted = self.key(), behaviour.expected_key
         if not (self.desk.accepts(key) if scripted is None else key == scripted):
-            return 401, anthropic_wire.wrong_key(key) if self.anthropic else openai_wire.wrong_key(key)
+            return 403 if self.aws else 401, self.wire.wrong_key(key)
         if behaviour.status != 200:
             return behaviour.status, self._error_body()
         if self.model == MODEL_INFO:
+            return None
+        if self.aws == bedrock_wire.LISTING:
             return None
         if self.model == MODELS:
             name = path[len(MODELS) + 1 :].replace("%2F", "/")
@@ -132,7 +137,7 @@ class Exchange:
             return self._error(400, "We could not parse the JSON body of your request.")
         if not isinstance(self.body.get("model"), str):
             return self._error(400, "you must provide a model parameter")
-        if path == EMBEDDINGS:
+        if path == EMBEDDINGS or self.aws == bedrock_wire.INVOKE:
             missing = openai_wire.embedding_inputs(self.body) is None
             return self._error(400, "'input' is a required property") if missing else None
         if not isinstance(self.body.get("messages"), list):
@@ -175,7 +180,7 @@ class Exchange:
         body, behaviour = self.body, self.behaviour
         stream = body.get("stream") is True
         created = int(time.time())
-        wire = anthropic_wire if self.anthropic else openai_wire
+        wire = self.wire
         said = wire.answer(body, behaviour, ordinal=self.captured.ordinal, created=created)
         if stream:
             frames = wire.stream(said, behaviour, body)
@@ -196,12 +201,15 @@ class Exchange:
         if prompt is None:
             prompt = openai_wire.embedding_tokens(inputs)
         account = self._open(Tokens(prompt=prompt), stream=False)
-        await self._plain(200, openai_wire.embeddings(self.body, inputs, self.behaviour, prompt), account)
+        vectors = openai_wire.embeddings(self.body, inputs, self.behaviour, prompt)
+        await self._plain(200, bedrock_wire.titan(vectors) if self.aws else vectors, account)
 
     def _models(self) -> Any:
         if self.behaviour.listing is not None:
             return self.behaviour.listing
         names, created = self.desk.models(), 1735689600
+        if self.aws:
+            return bedrock_wire.models(names)
         name = self.request.path[len(MODELS) + 1 :].replace("%2F", "/")
         if self.anthropic:
             return anthropic_wire.model(name) if name else anthropic_wire.models(names)
@@ -210,7 +218,7 @@ class Exchange:
     # How it is sent
 
     def _headers(self, kind: str) -> dict[str, str]:
-        name = "request-id" if self.anthropic else "x-request-id"
+        name = "request-id" if self.anthropic else "x-amzn-requestid" if self.aws else "x-request-id"
         headers = {"content-type": kind, name: f"fake-{self.captured.ordinal}"}
         behaviour = self.behaviour
         if behaviour.retry_after is not None:
@@ -252,7 +260,8 @@ class Exchange:
     async def _stream(self, frames: list[Frame], account: Account, *, complete: bool) -> None:
         """Send frames as chunks; the account always holds what the next write completes."""
         behaviour, reply, peer = self.behaviour, self.reply, self.peer
-        headers = self._headers("text/event-stream; charset=utf-8") | {"transfer-encoding": "chunked"}
+        kind = bedrock_wire.STREAM_TYPE if self.aws else "text/event-stream; charset=utf-8"
+        headers = self._headers(kind) | {"transfer-encoding": "chunked"}
         head = reply.head(200, headers)
         if behaviour.headers_first:
             await reply.send(head)

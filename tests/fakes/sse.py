@@ -46,7 +46,7 @@ def finished(frames: list[Frame], behaviour: Behaviour, *, giant: Frame | None, 
     if behaviour.empty_stream:
         return []
     if error is not None:
-        frames = [*_before_error(frames, behaviour.in_band_error_after), error]
+        frames = [*before_error(frames, behaviour.in_band_error_after), error]
     if behaviour.bad_json:
         broken = b'data: {"id":"broken","choices":[{"index":0,"delta":{"content":"\n\n'
         frames = [Frame(broken), *frames]
@@ -55,11 +55,11 @@ def finished(frames: list[Frame], behaviour: Behaviour, *, giant: Frame | None, 
     if behaviour.no_final_blank and frames:
         frames[-1].data = frames[-1].data.rstrip(b"\r\n")
     if behaviour.gzip:
-        _compress(frames)
+        compress(frames)
     return frames
 
 
-def _before_error(frames: list[Frame], content_frames: int) -> list[Frame]:
+def before_error(frames: list[Frame], content_frames: int) -> list[Frame]:
     """The frames up to and including so many content frames; none for 0: the error comes first."""
     kept: list[Frame] = []
     seen = 0
@@ -71,7 +71,7 @@ def _before_error(frames: list[Frame], content_frames: int) -> list[Frame]:
     return kept
 
 
-def _compress(frames: list[Frame]) -> None:
+def compress(frames: list[Frame]) -> None:
     packer = zlib.compressobj(wbits=31)
     for one in frames:
         one.data = packer.compress(one.data) + packer.flush(zlib.Z_SYNC_FLUSH)

@@ -55,11 +55,12 @@ def test_models_lists_what_the_key_may_call(world: World, customer: Customer) ->
         "precision",
         "config/shop",
         "fakeai/m",
+        "fakerock/m",
         "fakethropic/m",
     ]
     hidden.delete()
     assert {one.object for one in listed} == {"model"}
-    assert [one.owned_by for one in listed] == ["tollgate"] * 5 + ["fakeai", "fakethropic"]
+    assert [one.owned_by for one in listed] == ["tollgate"] * 5 + ["fakeai", "fakerock", "fakethropic"]
     assert all(type(one.created) is int for one in listed)
     found = listed[5].to_dict()
     assert found["context_length"] == 128_000
@@ -90,7 +91,7 @@ def test_the_sdk_retrieves_a_model(customer: Customer, vendor: Vendor) -> None:
 
 def test_models_come_in_anthropics_shape_for_its_sdk(customer: Customer) -> None:
     listed = list(customer.anthropic.models.list())
-    assert [one.id for one in listed][-2:] == ["fakeai/m", "fakethropic/m"]
+    assert [one.id for one in listed][-3:] == ["fakeai/m", "fakerock/m", "fakethropic/m"]
     assert {one.type for one in listed} == {"model"}
     assert customer.anthropic.models.retrieve("fakethropic/m").display_name == "m"
 
@@ -157,10 +158,15 @@ def test_every_way_to_write_a_message_is_taken(customer: Customer, vendor: Vendo
     )
     assert answer.choices[0].message.content == DEFAULT_TEXT
     sent = vendor.fake.requests[-1].body
-    assert sent["max_tokens"] == 50
+    cap = sent["inferenceConfig"]["maxTokens"] if vendor.name == "bedrock" else sent["max_tokens"]
+    assert cap == 50
     if vendor.name == "openai":
         assert sent["vendor_knob"] == 3
         assert sent["messages"][0] == {"role": "system", "content": "Be brief."}
+    elif vendor.name == "bedrock":
+        assert "vendor_knob" not in sent
+        assert sent["system"] == [{"text": "Be brief."}]
+        assert sent["messages"][2]["content"][1] == {"image": {"format": "png", "source": {"bytes": "iVBORw0KGgo="}}}
     else:
         assert "vendor_knob" not in sent
         assert sent["system"] == [{"type": "text", "text": "Be brief."}]
@@ -261,8 +267,9 @@ def test_one_tool_is_called(customer: Customer, vendor: Vendor) -> None:
     [call] = choice.message.tool_calls
     assert (call.id, call.type, call.function.name) == ("call_paris", "function", "get_weather")
     assert json.loads(call.function.arguments) == {"city": "Paris"}
-    forced = vendor.fake.requests[-1].body["tool_choice"]
-    assert forced == ("required" if vendor.name == "openai" else {"type": "any"})
+    sent = vendor.fake.requests[-1].body
+    forced = sent["toolConfig"]["toolChoice"] if vendor.name == "bedrock" else sent["tool_choice"]
+    assert forced == {"openai": "required", "anthropic": {"type": "any"}, "bedrock": {"any": {}}}[vendor.name]
 
 
 def test_two_tools_are_called_at_once_plain_and_streamed(customer: Customer, vendor: Vendor) -> None:
@@ -316,6 +323,10 @@ def test_tool_results_go_back_and_the_chat_goes_on(customer: Customer, vendor: V
     if vendor.name == "openai":
         assert sent[2:] == results
         assert sent[1]["tool_calls"][0]["id"] == "call_paris"
+    elif vendor.name == "bedrock":
+        assert [block["toolUse"]["toolUseId"] for block in sent[1]["content"]] == ["call_paris", "call_rome"]
+        assert [block["toolResult"]["toolUseId"] for block in sent[2]["content"]] == ["call_paris", "call_rome"]
+        assert sent[2]["content"][0]["toolResult"]["content"] == [{"text": "Paris: sunny"}]
     else:
         assert [block["id"] for block in sent[1]["content"]] == ["call_paris", "call_rome"]
         assert [(block["type"], block["tool_use_id"]) for block in sent[2]["content"]] == [
@@ -335,6 +346,10 @@ def test_a_json_schema_is_passed_on_and_answered(customer: Customer, vendor: Ven
     sent = vendor.fake.requests[-1].body
     if vendor.name == "openai":
         assert sent["response_format"] == SCHEMA
+    elif vendor.name == "bedrock":
+        format_ = sent["outputConfig"]["textFormat"]
+        assert format_["type"] == "json_schema"
+        assert json.loads(format_["structure"]["jsonSchema"]["schema"])["required"] == ["answer"]
     else:
         assert sent["output_config"]["format"]["type"] == "json_schema"
         assert sent["output_config"]["format"]["schema"]["required"] == ["answer"]

@@ -139,16 +139,19 @@ class Vendor:
 
 
 class World:
-    """The stage. `world.vendors["openai"]` and `["anthropic"]` each sell a model `m` at the same price."""
+    """The stage. `world.vendors["openai"]`, `"anthropic"` and `"bedrock"` each sell a model `m` at the same price."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.fake = FakeProvider().start()
         self.other = FakeProvider().start()
+        self.aws = FakeProvider().start()
+        self.fakes = (self.fake, self.other, self.aws)
         cast.make_power_levels()
         self.vendors = {
             "openai": self._vendor("openai", "fakeai", self.fake),
             "anthropic": self._vendor("anthropic", "fakethropic", self.other),
+            "bedrock": self._vendor("bedrock", "fakerock", self.aws),
         }
         self.refresh()
 
@@ -179,8 +182,8 @@ class World:
 
     def reset(self) -> None:
         """Vendors that remember nothing, and a gateway that has nothing against them."""
-        self.fake.reset()
-        self.other.reset()
+        for fake in self.fakes:
+            fake.reset()
         self.forgive()
 
     def forgive(self) -> None:
@@ -192,12 +195,11 @@ class World:
     def quiet(self) -> None:
         """No journey under way, no vendor busy."""
         eventually(lambda: runtime.RUNTIME.under_way == 0, what="the last journey's end")
-        assert self.fake.wait_idle()
-        assert self.other.wait_idle()
+        assert all(fake.wait_idle() for fake in self.fakes)
 
     def stop(self) -> None:
-        self.fake.stop()
-        self.other.stop()
+        for fake in self.fakes:
+            fake.stop()
 
 
 def emptied() -> None:

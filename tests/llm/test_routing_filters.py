@@ -235,10 +235,10 @@ class TestCredentials:
 
 
 def test_a_dialect_whose_adapter_is_not_built_is_503():
-    one = model(provider("bedrock", dialect="bedrock"), "nova")
+    one = model(provider("wire", dialect="telegraph"), "nova")
     error = refusal(snapshot([one]), "nova")
     assert told(error) == (503, "api_error", "no_credential", False)
-    assert codes(error.decision) == {"bedrock/nova": "dialect_unsupported"}
+    assert codes(error.decision) == {"wire/nova": "dialect_unsupported"}
 
 
 class TestCapabilities:
