@@ -148,10 +148,7 @@ class NativeStream:
         if kind == "content_block_delta":
             return begin + self._stray(native)
         if kind == "content_block_stop":
-            if native.get("index") != self._given:
-                return begin
-            self._given, self._same = None, False
-            return begin + envelope.stop_block()
+            return begin + self._stop_block(native, event)
         if kind == "message_delta":
             self._take_delta(native)
             return begin
@@ -190,6 +187,17 @@ class NativeStream:
         if not (self._same and event.raw):
             return envelope.stop_block() + self._begun(block, frame({**native, "index": index}))
         return envelope.stop_block() + self._begun(block, b"event: content_block_start\ndata: " + event.raw + b"\n\n")
+
+    def _stop_block(self, native: Json, event: StreamEvent) -> bytes:
+        envelope = self._envelope
+        if native.get("index") != self._given or envelope.open is None:
+            return b""
+        verbatim = self._same and event.raw
+        self._given, self._same = None, False
+        if not verbatim:
+            return envelope.stop_block()
+        envelope.open = None
+        return b"event: content_block_stop\ndata: " + verbatim + b"\n\n"
 
     def _begun(self, block: Json, written: bytes) -> bytes:
         envelope = self._envelope
