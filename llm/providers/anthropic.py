@@ -21,7 +21,7 @@ from llm.calls import Call, Completed, Upstream
 from llm.errors import InvalidRequest, ProviderError, UpstreamInvalid
 from llm.fields import Secret
 from llm.providers import failures
-from llm.providers.anthropic_native import NativeReader, native_body
+from llm.providers.anthropic_native import NativeReader, betas, native_body
 from llm.providers.anthropic_request import STRUCTURED_TOOL, request_body
 from llm.providers.anthropic_stream import MessageReader
 from llm.providers.base import Decoder, StreamReader
@@ -47,15 +47,16 @@ class Anthropic:
     def build(self, call: Call) -> Upstream:
         provider = call.target.model.provider
         body, dropped = request_body(call) if call.native is None else native_body(call)
+        header, refused = betas(call)
         try:
             payload = orjson.dumps(body)
         except TypeError as error:
             raise InvalidRequest("The request holds text that is not valid Unicode.", param="messages") from error
         return Upstream(
             url=provider.base_url.rstrip("/") + "/messages",
-            headers=json_headers(stream=call.stream) | self.auth_headers(provider, secret_of(call)),
+            headers=json_headers(stream=call.stream) | self.auth_headers(provider, secret_of(call)) | header,
             body=payload,
-            dropped=tuple(dropped),
+            dropped=(*dropped, *refused),
         )
 
     def parse_response(self, body: bytes, call: Call) -> Completed:

@@ -5,6 +5,7 @@ and the config's temperature where the client gives nothing that goes against it
 model made and that it would refuse: thinking without a signature, the `extra_content` of other vendors' tool calls.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,14 @@ from llm.providers.openai import unsupported
 
 Json = dict[str, Any]
 _LEAST_BUDGET = 1024  # tokens
+BETAS = "anthropic_beta"  # where a native body carries the names of the header `anthropic-beta`, as on Bedrock
+# Betas, without their dates, that change neither what is billed nor who is asked. Source: AnthropicBetaParam of
+# anthropic-sdk-python, and the pages of each at platform.claude.com.
+_HARMLESS = ("claude-code-", "computer-use-", "context-management-", "effort-", "extended-cache-ttl-",
+             "fine-grained-tool-streaming-", "interleaved-thinking-", "model-context-window-exceeded-",
+             "output-128k-", "output-300k-", "pdfs-", "prompt-caching-2024", "structured-outputs-",
+             "thinking-display-updates-", "thinking-token-count-", "token-efficient-tools-")  # fmt: skip
+_NAME = re.compile(r"[a-z0-9-]{1,80}")
 _SAMPLING = ("temperature", "top_p", "top_k")
 _TEXTS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 _OPENING_TEXTS = {"text": "text", "thinking": "thinking"}
@@ -47,7 +56,17 @@ def native_body(call: Call) -> tuple[Json, list[str]]:
     if call.temperature is not None and not (given or thinks or "temperature" in refused):
         body["temperature"] = min(float(call.temperature), 1.0)
     body["messages"] = _own_marks_only(body["messages"])
+    body.pop(BETAS, None)
     return body, dropped
+
+
+def betas(call: Call) -> tuple[dict[str, str], list[str]]:
+    """The header that asks for betas, and what was left out of it: only allow-listed ones travel."""
+    asked = (call.native or {}).get(BETAS)
+    names = [name for name in asked if isinstance(name, str)] if isinstance(asked, list) else []
+    kept = [name for name in names if name.startswith(_HARMLESS) and _NAME.fullmatch(name)]
+    header = {"anthropic-beta": ",".join(kept)} if kept else {}
+    return header, [f"anthropic-beta:{name[:80]}" for name in names if name not in kept]
 
 
 def _beyond(budget: Any, cap: int) -> bool:

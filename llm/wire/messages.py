@@ -20,6 +20,7 @@ from llm.wire.messages_translated import TranslatedStream
 from llm.wire.request import Incoming
 
 Json = dict[str, Any]
+BETAS = "anthropic_beta"  # where `providers.anthropic_native` looks for the names of that header
 
 
 def parse(raw: bytes, incoming: Incoming) -> ChatRequest:
@@ -42,6 +43,9 @@ def _parsed(raw: bytes, incoming: Incoming, *, counting: bool) -> ChatRequest:
     if translation.typed:
         asked.size.bounded = False
         asked.needs |= {"tools"}
+    header = incoming.headers.get(b"anthropic-beta")
+    if header is not None:
+        body[BETAS] = [name.strip() for name in header.decode("latin-1").split(",")]
     asked.native = Native(dialect="anthropic", body=body, only=translation.only)
     asked.beyond = translation.beyond
     return wire.assembled(asked, wishes, raw, incoming)
