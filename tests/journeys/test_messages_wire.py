@@ -1,7 +1,9 @@
 """What an anthropic-python user does, through a vendor of each dialect: the SDK knows a base URL and a key alone."""
 
 import json
+import re
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -13,6 +15,7 @@ from tests.fakes.behaviour import DEFAULT_TEXT
 from tests.journeys.world import ASK, CACHED, Customer, Json, Vendor, World, price_of, usd
 from tests.wires.anthropic_order import events_of, message_of
 
+ROOT = Path(__file__).resolve().parents[2]
 WEATHER = {
     "name": "get_weather",
     "description": "The weather in a city.",
@@ -375,3 +378,20 @@ def test_models_come_in_pages_where_a_client_asks_for_them(customer: Customer) -
     for bad in ({"limit": 0}, {"limit": 1001}, {"after_id": "nothing"}):
         with pytest.raises(anthropic.BadRequestError):
             models.list(**bad)
+
+
+def test_the_snippet_of_the_docs_runs_as_it_is_written(
+    world: World, customer: Customer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [snippet] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/anthropic.md").read_text(), re.DOTALL)
+    for written, here in (
+        ("http://127.0.0.1:8084", customer.url),
+        ("tg_live_...", customer.secret),
+        ('"auto"', '"fakeai/m"'),
+    ):
+        assert written in snippet
+        snippet = snippet.replace(written, here)
+    exec(compile(snippet, "docs/anthropic.md", "exec"), {})
+    said = capsys.readouterr().out
+    assert said.startswith(f"{DEFAULT_TEXT}end_turn Usage(")
+    assert "input_tokens=4, output_tokens=5" in said
