@@ -216,3 +216,17 @@ def test_events_of_a_vendor_that_speaks_it_are_sent_on_byte_for_byte(world: Worl
     assert len(deltas) == 5
     assert all(line.endswith(b'"vendor_note":{"a":[1,2.5]}}') for line in deltas)
     assert raw.count(b"vendor_note") == 8  # start, block start, five deltas, block stop; the last two are ours
+
+
+def test_a_client_that_leaves_pays_for_what_it_had(customer: Customer, vendor: Vendor) -> None:
+    vendor.fake.script("m", Behaviour(delay_between_s=30))
+    asked = {"model": vendor.reference, "max_tokens": 100, "messages": ASK, "stream": True}
+    with customer.http as client, client.stream("POST", "/v1/messages", json=asked) as answer:
+        pieces = answer.iter_raw()
+        seen = b""
+        while b"Hello" not in seen:
+            seen += next(pieces)
+    assert vendor.fake.cancelled_within(1, since=time.monotonic() - 0.1)
+    row = customer.row()
+    assert (row.status, row.status_code) == ("cancelled", 499)
+    assert row.budget_usd == usd(8, 2) == customer.spent()  # "Hello": 5 bytes

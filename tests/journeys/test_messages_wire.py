@@ -9,6 +9,7 @@ from typing import Any
 import anthropic
 import pytest
 
+from tests import cast
 from tests.fakes import Behaviour
 from tests.fakes.anthropic_wire import SIGNATURE
 from tests.fakes.behaviour import DEFAULT_TEXT
@@ -244,6 +245,21 @@ def test_parallel_tools_of_a_stream_are_blocks_one_after_the_other(customer: Cus
         final = stream.get_final_message()
     assert [block.input for block in final.content if block.type == "tool_use"] == [{"city": "Paris"}, {"city": "Rome"}]
     assert len({row.cost_total_usd for row in customer.rows()}) == 1
+
+
+# --- the sandbox ------------------------------------------------------------------------------------------------------
+
+
+def test_the_sandbox_answers_anthropics_sdk_too(world: World) -> None:
+    world.model(cast.make_sandbox(), "echo")
+    world.refresh()
+    demo = world.customer(sandbox_enabled=True)
+    plain = ask(demo, "sandbox/echo")
+    assert plain.stop_reason == "end_turn"
+    assert streamed(demo, "sandbox/echo")["content"] == [{"type": "text", "text": plain.content[0].text}]
+    called = streamed(demo, "sandbox/echo", tools=[WEATHER], tool_choice={"type": "any"})
+    assert [block["type"] for block in called["content"]][-1] == "tool_use"
+    assert called["stop_reason"] == "tool_use"
 
 
 # --- images, thinking, caching ----------------------------------------------------------------------------------------
