@@ -16,7 +16,7 @@ Json = dict[str, Any]
 _HIGH, _MEDIUM = 16_384, 4_096
 _TRANSLATED = frozenset(
     {"messages", "model", "max_tokens", "system", "temperature", "top_p", "top_k", "stop_sequences", "stream", "tools",
-     "tool_choice", "thinking", "output_config", "metadata", "service_tier", "speed", "inference_geo"}
+     "tool_choice", "thinking", "output_config", "output_format", "metadata", "service_tier", "speed", "inference_geo"}
 )  # fmt: skip
 _KNOWN_IN_BLOCKS = frozenset({"type", "text", "source", "cache_control"})
 _KNOWN_IN_TOOLS = frozenset({"type", "name", "description", "input_schema", "cache_control", "strict"})
@@ -183,7 +183,7 @@ class Translation:
         """An effort said in words beats one that a budget stands for. No thinking at all is what OpenAI's models have
         many names for and most refuse: it is left to the model, and said to be."""
         config, thinking = self.given.get("output_config") or {}, self.given.get("thinking") or {}
-        wanted = config.get("format")
+        wanted = config.get("format") or self.given.get("output_format")
         if wanted is not None:
             self.body["response_format"] = _response_format(wanted["schema"])
         others = {name: value for name, value in config.items() if name not in ("format", "effort")}

@@ -184,10 +184,14 @@ def output_config(param: str, value: Any) -> None:
     if effort is not None and effort not in EFFORTS:
         raise _wrong(f"{param}.effort", "one of " + ", ".join(EFFORTS))
     if wanted is not None:
-        an_object(f"{param}.format", wanted)
-        if wanted.get("type") != "json_schema":
-            raise _wrong(f"{param}.format.type", "json_schema")
-        an_object(f"{param}.format.schema", wanted.get("schema"))
+        output_format(f"{param}.format", wanted)
+
+
+def output_format(param: str, value: Any) -> None:
+    an_object(param, value)
+    if value.get("type") != "json_schema":
+        raise _wrong(f"{param}.type", "json_schema")
+    an_object(f"{param}.schema", value.get("schema"))
 
 
 def metadata(param: str, value: Any) -> None:
@@ -234,6 +238,7 @@ CHECKS: dict[str, Check] = {
     "tool_choice": tool_choice,
     "thinking": thinking,
     "output_config": output_config,
+    "output_format": output_format,  # its name in the beta, which older SDKs send
     "metadata": metadata,
     "service_tier": service_tier,
     "speed": speed,

@@ -353,6 +353,29 @@ def test_written_caches_are_paid_for_and_told(world: World, customer: Customer) 
     assert customer.row().cache_write_tokens == 700
 
 
+def test_the_parse_helper_reads_a_model_class(customer: Customer, vendor: Vendor) -> None:
+    from pydantic import BaseModel  # comes with the SDK
+
+    class Reply(BaseModel):
+        answer: str
+
+    vendor.fake.script("m", Behaviour(text='{"answer": "42"}'))
+    found = customer.anthropic.messages.parse(model=vendor.reference, max_tokens=100, messages=ASK, output_format=Reply)
+    assert found.parsed_output == Reply(answer="42")
+    sent = vendor.fake.requests[-1].body
+    asked = sent.get("output_config", {}).get("format") or sent["response_format"]["json_schema"]
+    assert asked["schema"]["required"] == ["answer"]
+
+
+def test_betas_are_asked_for_where_they_can_be(world: World, customer: Customer) -> None:
+    names = ["interleaved-thinking-2025-05-14", "fast-mode-2026-02-01"]
+    for model in ("fakethropic/m", "fakeai/m"):
+        found = customer.anthropic.beta.messages.create(model=model, max_tokens=100, messages=ASK, betas=names)
+        assert found.content[0].text == DEFAULT_TEXT
+    assert world.other.requests[-1].headers["anthropic-beta"] == names[0]
+    assert not any("beta" in name for name in world.fake.requests[-1].headers)
+
+
 # --- counting and listing ---------------------------------------------------------------------------------------------
 
 

@@ -213,6 +213,9 @@ def test_a_schema_is_strict_where_openai_takes_it_so(schema: Json, strict: bool)
     assert (wanted["schema"], wanted.get("strict", False)) == (schema, strict)
     assert request.body["tools"][0]["function"].get("strict", False) is strict
     assert request.route.needs == {"json", "tools"}
+    older = parsed({"output_format": {"type": "json_schema", "schema": schema}})
+    assert older.body["response_format"] == request.body["response_format"]
+    assert older.beyond == {}
 
 
 def test_routing_wishes_leave_both_bodies_and_the_header_wins() -> None:
