@@ -180,8 +180,8 @@ class Translation:
     # Thinking and schemas
 
     def _thinking(self) -> None:
-        """An effort said in words beats one that a budget stands for. No thinking at all is what OpenAI's models have
-        many names for and most refuse: it is left to the model, and said to be."""
+        """An effort said in words beats one that a budget stands for. Without one, dialects that know `thinking` get it
+        as it is. No thinking at all is what OpenAI's models have many names for and most refuse: left to the model."""
         config, thinking = self.given.get("output_config") or {}, self.given.get("thinking") or {}
         wanted = config.get("format") or self.given.get("output_format")
         if wanted is not None:
@@ -190,7 +190,7 @@ class Translation:
         if others:
             self.beyond["output_config"] = others
         kind, effort = thinking.get("type"), config.get("effort")
-        if kind not in (None, "enabled", "adaptive"):
+        if kind is not None and (effort is None or kind not in ("enabled", "adaptive")):
             self.beyond["thinking"] = thinking
         if kind == "disabled":
             if effort is not None:

@@ -166,10 +166,22 @@ def test_the_choice_among_tools(choice: Json, expected: Json) -> None:
     ("body", "effort", "beyond"),
     [
         ({}, None, {}),
-        ({"thinking": {"type": "enabled", "budget_tokens": 1_024}}, "low", {}),
-        ({"thinking": {"type": "enabled", "budget_tokens": 4_096}}, "medium", {}),
-        ({"thinking": {"type": "enabled", "budget_tokens": 30_000}}, "high", {}),
-        ({"thinking": {"type": "adaptive"}}, "medium", {}),
+        (
+            {"thinking": {"type": "enabled", "budget_tokens": 1_024}},
+            "low",
+            {"thinking": {"type": "enabled", "budget_tokens": 1_024}},
+        ),
+        (
+            {"thinking": {"type": "enabled", "budget_tokens": 4_096}},
+            "medium",
+            {"thinking": {"type": "enabled", "budget_tokens": 4_096}},
+        ),
+        (
+            {"thinking": {"type": "enabled", "budget_tokens": 30_000}},
+            "high",
+            {"thinking": {"type": "enabled", "budget_tokens": 30_000}},
+        ),
+        ({"thinking": {"type": "adaptive"}}, "medium", {"thinking": {"type": "adaptive"}}),
         ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}}, "xhigh", {}),
         ({"output_config": {"effort": "low"}}, "low", {}),
         ({"thinking": {"type": "disabled"}}, None, {"thinking": {"type": "disabled"}}),
