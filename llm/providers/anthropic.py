@@ -21,6 +21,7 @@ from llm.calls import Call, Completed, Upstream
 from llm.errors import InvalidRequest, ProviderError, UpstreamInvalid
 from llm.fields import Secret
 from llm.providers import failures
+from llm.providers.anthropic_native import NativeReader, betas, native_body
 from llm.providers.anthropic_request import STRUCTURED_TOOL, request_body
 from llm.providers.anthropic_stream import MessageReader
 from llm.providers.base import Decoder, StreamReader
@@ -45,26 +46,27 @@ class Anthropic:
 
     def build(self, call: Call) -> Upstream:
         provider = call.target.model.provider
-        body, dropped = request_body(call)
+        body, dropped = request_body(call) if call.native is None else native_body(call)
+        header, refused = betas(call)
         try:
             payload = orjson.dumps(body)
         except TypeError as error:
             raise InvalidRequest("The request holds text that is not valid Unicode.", param="messages") from error
         return Upstream(
             url=provider.base_url.rstrip("/") + "/messages",
-            headers=json_headers(stream=call.stream) | self.auth_headers(provider, secret_of(call)),
+            headers=json_headers(stream=call.stream) | self.auth_headers(provider, secret_of(call)) | header,
             body=payload,
-            dropped=tuple(dropped),
+            dropped=(*dropped, *refused),
         )
 
     def parse_response(self, body: bytes, call: Call) -> Completed:
-        return completion(body, byok=is_byok(call))
+        return completion(body, byok=is_byok(call), native=call.native is not None)
 
     def decoder(self) -> Decoder:
         return SseDecoder()
 
     def reader(self, call: Call) -> StreamReader:
-        return MessageReader(call)
+        return MessageReader(call) if call.native is None else NativeReader(call)
 
     def parse_error(self, status: int, headers: dict[str, str], body: bytes, *, byok: bool) -> ProviderError:
         return failures.by_status(status, headers, body, byok=byok)
@@ -73,8 +75,8 @@ class Anthropic:
 ADAPTER = Anthropic()
 
 
-def completion(body: bytes, *, byok: bool = False) -> Completed:
-    """A message as a chat completion.
+def completion(body: bytes, *, byok: bool = False, native: bool = False) -> Completed:
+    """A message as a chat completion; with `native` also as it came.
 
     Thinking is `reasoning_content`; `thinking_blocks` keeps the blocks as they came, with their signatures, and is
     taken back in a later request. Usage is OpenAI-shaped (see `providers.usage`) and the same in the body.
@@ -110,7 +112,7 @@ def completion(body: bytes, *, byok: bool = False) -> Completed:
     usage = openai_shape(message.get("usage"))
     if usage is not None:
         answer["usage"] = usage
-    return Completed(body=answer, usage=usage)
+    return Completed(body=answer, usage=usage, native=message if native else None)
 
 
 def _assistant(blocks: list[dict[str, Any]]) -> dict[str, Any]:

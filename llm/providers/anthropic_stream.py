@@ -26,6 +26,31 @@ _PROMPT_COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_inp
 _OUTPUT_COUNTS = ("output_tokens", "output_tokens_details")
 
 
+class Counts:
+    """The usage that a stream has reported so far. Counts are cumulative: they never fall, though some vendors repeat a
+    zero later."""
+
+    __slots__ = ("_raw", "usage")
+
+    def __init__(self) -> None:
+        self._raw: dict[str, Any] = {}
+        self.usage: dict[str, Any] | None = None  # OpenAI-shaped
+
+    def take(self, said: Any, *, produced: bool) -> None:
+        """Take in a usage object; `produced`: it counts output too."""
+        if not isinstance(said, dict) or not (produced or any(said.get(key) for key in _PROMPT_COUNTS)):
+            return  # an opening that counts no prompt at all has not counted yet
+        for key in (*_PROMPT_COUNTS, "cache_creation", *(_OUTPUT_COUNTS if produced else ())):
+            value = said.get(key)
+            if value is None:
+                continue
+            before = self._raw.get(key)
+            if type(value) is int and type(before) is int and value >= 0:
+                value = max(value, before)
+            self._raw[key] = value
+        self.usage = openai_shape(self._raw)
+
+
 class _Tool:
     """A tool call under way. `index` is None for the tool that stands in for a JSON schema: its input is the text."""
 
@@ -40,22 +65,21 @@ class _Tool:
 class MessageReader:
     """Implements `base.StreamReader`."""
 
-    __slots__ = ("_byok", "_calls", "_chunks", "_raw_usage", "_tools", "_usage")
+    __slots__ = ("_byok", "_calls", "_chunks", "_counts", "_tools")
 
     def __init__(self, call: Call) -> None:
         self._byok = call.target.key_source == "byok"
         self._chunks = Chunks(call)
         self._tools: dict[int, _Tool] = {}  # open tool blocks, by block index
         self._calls = 0
-        self._raw_usage: dict[str, Any] = {}
-        self._usage: dict[str, Any] | None = None
+        self._counts = Counts()
 
     def read(self, payload: bytes) -> list[StreamEvent]:
         try:
             event = orjson.loads(payload)
         except orjson.JSONDecodeError as error:
             if payload.strip() == b"[DONE]":  # imitations of the dialect end so
-                return [StreamEvent(done=True, usage=self._usage)]
+                return [StreamEvent(done=True, usage=self._counts.usage)]
             raise UpstreamInvalid("The provider sent an event that is not JSON.") from error
         if type(event) is not dict:
             raise UpstreamInvalid("The provider sent an event that is not an object.")
@@ -71,7 +95,7 @@ class MessageReader:
         if kind == "message_delta":
             return self._finish(event)
         if kind == "message_stop":
-            return [StreamEvent(done=True, usage=self._usage)]
+            return [StreamEvent(done=True, usage=self._counts.usage)]
         if kind == "error" or event.get("error"):
             raise failures.in_band(event.get("error"), byok=self._byok)
         return []
@@ -82,7 +106,7 @@ class MessageReader:
             self._chunks.id = known
         if isinstance(model, str) and model:
             self._chunks.model = model
-        self._count(message.get("usage"), produced=False)
+        self._counts.take(message.get("usage"), produced=False)
         return [self._event({"role": "assistant", "content": ""}, good=False)]
 
     def _start(self, event: dict[str, Any]) -> list[StreamEvent]:
@@ -131,12 +155,12 @@ class MessageReader:
         return self._arguments(tool, orjson.dumps(tool.input).decode())  # "{}", or all of it came with the start
 
     def _finish(self, event: dict[str, Any]) -> list[StreamEvent]:
-        self._count(event.get("usage"), produced=True)
+        self._counts.take(event.get("usage"), produced=True)
         said = _object(event, "delta").get("stop_reason")
         if said is None:
-            return [StreamEvent(usage=self._usage)]
+            return [StreamEvent(usage=self._counts.usage)]
         finish = finish_reason(said, tools=self._calls > 0)
-        return [StreamEvent(chunk=self._chunks.chunk({}, finish=finish), good=True, usage=self._usage)]
+        return [StreamEvent(chunk=self._chunks.chunk({}, finish=finish), good=True, usage=self._counts.usage)]
 
     def _arguments(self, tool: _Tool | None, text: Any) -> list[StreamEvent]:
         if tool is None or text in (None, ""):
@@ -157,26 +181,15 @@ class MessageReader:
             raise UpstreamInvalid("The provider sent a delta whose text is no text.")
         return [
             StreamEvent(
-                chunk=self._chunks.chunk({name: text}), good=True, usage=self._usage, output_bytes=utf8_length(text)
+                chunk=self._chunks.chunk({name: text}),
+                good=True,
+                usage=self._counts.usage,
+                output_bytes=utf8_length(text),
             )
         ]
 
     def _event(self, delta: dict[str, Any], *, good: bool = True) -> StreamEvent:
-        return StreamEvent(chunk=self._chunks.chunk(delta), good=good, usage=self._usage)
-
-    def _count(self, said: Any, *, produced: bool) -> None:
-        """Take in a usage object. Counts are cumulative: they never fall, though some vendors repeat a zero later."""
-        if not isinstance(said, dict) or not (produced or any(said.get(key) for key in _PROMPT_COUNTS)):
-            return  # an opening that counts no prompt at all has not counted yet
-        for key in (*_PROMPT_COUNTS, "cache_creation", *(_OUTPUT_COUNTS if produced else ())):
-            value = said.get(key)
-            if value is None:
-                continue
-            before = self._raw_usage.get(key)
-            if type(value) is int and type(before) is int and value >= 0:
-                value = max(value, before)
-            self._raw_usage[key] = value
-        self._usage = openai_shape(self._raw_usage)
+        return StreamEvent(chunk=self._chunks.chunk(delta), good=good, usage=self._counts.usage)
 
 
 def _object(event: dict[str, Any], name: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from llm.engine.callers import route_caller
 from llm.engine.channel import Ending
 from llm.errors import GatewayFailed, ModelNotFound
 from llm.types import ChatRequest
-from llm.wire import chat, models
+from llm.wire import chat, count_tokens, messages, models
 from llm.wire.answer import headers_of
 from llm.wire.errors import (
     MethodNotAllowedError,
@@ -28,6 +28,7 @@ from llm.wire.errors import (
     TooLargeError,
     TooSlowError,
     rendered,
+    speaks_anthropic,
 )
 from llm.wire.request import Incoming, require_json
 from tenants.auth import Caller, authenticate
@@ -39,6 +40,7 @@ logger = logging.getLogger(__name__)
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Parse = Callable[[bytes, Incoming], ChatRequest]
 
 
 class StreamWriter(Protocol):
@@ -68,7 +70,8 @@ class Wire(Protocol):
     def stream(self, request: ChatRequest, reply: completion.Reply) -> StreamWriter: ...
 
 
-WIRES: dict[str, Wire] = {"/v1/chat/completions": chat}
+WIRES: dict[str, Wire] = {"/v1/chat/completions": chat, "/v1/messages": messages}
+COUNT_TOKENS = "/v1/messages/count_tokens"
 
 LARGE = 256 * 1024  # bytes; a larger body is read in a thread, so that others need not wait for it
 _JSON = (b"content-type", b"application/json")
@@ -91,6 +94,16 @@ class Exchange:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.started = False
         self.in_memory = 0  # bytes of the body
+
+    @property
+    def lists_for_anthropic(self) -> bool:
+        """True where the same path has two shapes and the client wants Anthropic's."""
+        return b"anthropic-version" in self.headers and self.path.startswith("/v1/models")
+
+    def own_headers(self) -> list[tuple[bytes, bytes]]:
+        """What Anthropic's clients look for beside `x-request-id`."""
+        anthropic = speaks_anthropic(self.path) or self.lists_for_anthropic
+        return [(b"request-id", str(self.id).encode())] if anthropic else []
 
     async def body(self) -> bytes:
         """The whole body. Raises TooLargeError before it is read where its length is known, TooSlowError."""
@@ -135,7 +148,9 @@ class Exchange:
         await self.write(b"" if self.scope["method"] == "HEAD" else body, more=False)
 
     async def refuse(self, error: TollgateError) -> None:
-        status, headers, body = rendered(error, request_id=str(self.id), path=self.path)
+        status, headers, body = rendered(
+            error, request_id=str(self.id), path=self.path, anthropic=self.lists_for_anthropic
+        )
         if isinstance(error, MethodNotAllowedError):
             headers.append((b"allow", b"GET" if self.path.startswith("/v1/models") else b"POST"))
         if isinstance(error, (TooLargeError, TooSlowError)):
@@ -174,6 +189,9 @@ async def _route(exchange: Exchange) -> None:
     if wire is not None:
         _only(exchange, "POST")
         await _complete(exchange, wire)
+    elif path == COUNT_TOKENS:
+        _only(exchange, "POST")
+        await _count_tokens(exchange)
     elif path == "/v1/models":
         _only(exchange, "GET")
         await _models(exchange, None)
@@ -201,7 +219,7 @@ async def _caller(exchange: Exchange) -> Caller:
 # --- completions ------------------------------------------------------------------------------------------------------
 
 
-async def _asked(exchange: Exchange, wire: Wire) -> tuple[Caller, ChatRequest]:
+async def _asked(exchange: Exchange, parse: Parse) -> tuple[Caller, ChatRequest]:
     """Who asks for what. Raises the TollgateError of a key or body that is not good, or of having too much to do."""
     runtime.RUNTIME.admit()  # before any work
     caller = await _caller(exchange)
@@ -215,13 +233,13 @@ async def _asked(exchange: Exchange, wire: Wire) -> tuple[Caller, ChatRequest]:
         received=exchange.received,
     )
     if len(raw) < LARGE:
-        return caller, wire.parse(raw, incoming)
-    return caller, await asyncio.get_running_loop().run_in_executor(None, wire.parse, raw, incoming)
+        return caller, parse(raw, incoming)
+    return caller, await asyncio.get_running_loop().run_in_executor(None, parse, raw, incoming)
 
 
 async def _complete(exchange: Exchange, wire: Wire) -> None:
     try:
-        caller, request = await _asked(exchange, wire)
+        caller, request = await _asked(exchange, wire.parse)
     except TollgateError as error:
         metrics.refused(error.code, error.status)
         raise
@@ -231,7 +249,7 @@ async def _complete(exchange: Exchange, wire: Wire) -> None:
     try:
         reply = await completion.open(caller, request)
         if reply.channel is None:
-            await exchange.answer(200, headers_of(reply), wire.body_of(request, reply))
+            await exchange.answer(200, headers_of(reply) + exchange.own_headers(), wire.body_of(request, reply))
         else:
             await _stream(exchange, wire.stream(request, reply), reply)
     except asyncio.CancelledError:
@@ -254,7 +272,7 @@ async def _stream(exchange: Exchange, stream: StreamWriter, reply: completion.Re
     channel = reply.channel
     assert channel is not None
     try:
-        await exchange.start(200, headers_of(reply))
+        await exchange.start(200, headers_of(reply) + exchange.own_headers())
         async for events in channel.batches():
             data = stream.render(events)
             if data:
@@ -263,6 +281,17 @@ async def _stream(exchange: Exchange, stream: StreamWriter, reply: completion.Re
         await exchange.write(stream.finish(channel.ending), more=False)
     finally:
         reply.abandon()
+
+
+async def _count_tokens(exchange: Exchange) -> None:
+    caller, request = await _asked(exchange, messages.parse_count)
+    found = await count_tokens.counted(caller, request)
+    await exchange.answer(200, _named(exchange), orjson.dumps(found))
+
+
+def _named(exchange: Exchange) -> list[tuple[bytes, bytes]]:
+    """Headers of a JSON answer that is no completion."""
+    return [_JSON, (b"x-request-id", str(exchange.id).encode()), *exchange.own_headers()]
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -276,18 +305,19 @@ async def _models(exchange: Exchange, wanted: str | None) -> None:
         raise Unavailable("The gateway's catalog is not loaded yet. Try again shortly.")
     tenant = await tenant_state.TENANTS.get(caller.tenant_id)
     found = models.entries(catalog, route_caller(caller), tenant, now=datetime.now(UTC))
-    anthropic = b"anthropic-version" in exchange.headers
-    body: Any
+    anthropic = exchange.lists_for_anthropic
     if wanted is not None:
         found = [entry for entry in found if entry["id"] == wanted]
         if not found:
             raise ModelNotFound(
                 "There is no such model for this key. GET /v1/models lists what it may call.", param="model"
             )
-        body = models.anthropic_list(found)["data"][0] if anthropic else found[0]
+        body = models.anthropic_entry(found[0]) if anthropic else found[0]
+    elif anthropic:
+        body = models.anthropic_list(found, exchange.scope.get("query_string", b""))
     else:
-        body = models.anthropic_list(found) if anthropic else {"object": "list", "data": found}
-    await exchange.answer(200, [_JSON, (b"x-request-id", str(exchange.id).encode())], orjson.dumps(body))
+        body = {"object": "list", "data": found}
+    await exchange.answer(200, _named(exchange), orjson.dumps(body))
 
 
 # --- the process ------------------------------------------------------------------------------------------------------

@@ -15,8 +15,10 @@ _ANTHROPIC_TYPES = {
     404: "not_found_error",
     413: "request_too_large",
     429: "rate_limit_error",
-    503: "overloaded_error",
+    504: "timeout_error",
 }
+# Every type that Anthropic's SDKs know. Source: ErrorObject of anthropic-sdk-python.
+_ANTHROPIC_NAMES = frozenset({*_ANTHROPIC_TYPES.values(), "overloaded_error", "api_error"})
 
 
 class NoSuchPathError(TollgateError):
@@ -55,13 +57,23 @@ def openai_body(error: TollgateError) -> dict[str, Any]:
 
 
 def anthropic_body(error: TollgateError, request_id: str) -> dict[str, Any]:
-    kind = _ANTHROPIC_TYPES.get(error.status, "api_error")
+    kind = _ANTHROPIC_TYPES.get(error.status)
+    if kind is None:  # of 503, some are overload and some are not; what else is the client's is its request
+        kind = "invalid_request_error" if error.status < 500 else error.type
+    if kind not in _ANTHROPIC_NAMES:
+        kind = "api_error"
     return {"type": "error", "error": {"type": kind, "message": error.message}, "request_id": request_id}
 
 
-def rendered(error: TollgateError, *, request_id: str, path: str) -> tuple[int, Headers, bytes]:
-    """(status, headers, body) of an answer that says no."""
-    anthropic = path.startswith("/v1/messages")
+def speaks_anthropic(path: str) -> bool:
+    return path.startswith("/v1/messages")
+
+
+def rendered(
+    error: TollgateError, *, request_id: str, path: str, anthropic: bool = False
+) -> tuple[int, Headers, bytes]:
+    """(status, headers, body) of an answer that says no. `anthropic`: the client says that it speaks that."""
+    anthropic = anthropic or speaks_anthropic(path)
     body = anthropic_body(error, request_id) if anthropic else openai_body(error)
     headers = [
         (b"content-type", b"application/json"),

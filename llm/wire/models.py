@@ -3,12 +3,15 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from urllib.parse import parse_qs
 
 from billing.pricing import PriceCard
+from llm.errors import InvalidRequest
 from llm.routing.listing import callable_models
 from llm.types import Model, RouteCaller, Snapshot, TenantState
 
 Json = dict[str, Any]
+MAX_PAGE, MAX_DIGITS = 1000, 4
 ALIASES = ("auto", "eco", "balanced", "precision")
 
 
@@ -33,6 +36,7 @@ def _entry(model: Model, now: datetime) -> Json:
         "name": model.name,
         "context_length": model.context_window,
         "max_output_tokens": model.max_output_tokens,
+        "deprecated": model.is_deprecated,
         "pricing": {} if card is None else _pricing(card),
         "capabilities": {
             "streaming": "streaming" in model.supports,
@@ -52,18 +56,58 @@ def _plain(amount: Decimal) -> str:
     return f"{amount.normalize():f}"
 
 
-def anthropic_list(found: list[Json]) -> Json:
-    """The same in Anthropic's shape."""
-    data = [
-        {"type": "model", "id": entry["id"], "display_name": entry.get("name", entry["id"]), "created_at": _iso(entry)}
-        for entry in found
-    ]
+def anthropic_entry(entry: Json) -> Json:
+    """One of `entries` in Anthropic's shape. Source: ModelInfo of anthropic-sdk-python."""
+    found = {
+        "type": "model",
+        "id": entry["id"],
+        "display_name": entry.get("name", entry["id"]),
+        "created_at": _iso(entry),
+        "lifecycle": "deprecated" if entry.get("deprecated") else "active",
+    }
+    if "context_length" in entry:
+        found |= {"max_input_tokens": entry["context_length"], "max_tokens": entry["max_output_tokens"]}
+    return found
+
+
+def anthropic_list(found: list[Json], query: bytes) -> Json:
+    """`entries` in Anthropic's shape, by its `limit`, `after_id` and `before_id`: all of them where no limit is given.
+    Raises InvalidRequest for a limit that is none, or an id that is not in the list."""
+    asked = {name: values[-1] for name, values in parse_qs(query.decode("latin-1")).items()}
+    ids = [entry["id"] for entry in found]
+    limit = _limit(asked.get("limit"), len(found))
+    first, last = 0, len(found)
+    if "after_id" in asked:
+        first = _place(ids, asked, "after_id") + 1
+    if "before_id" in asked:
+        last = _place(ids, asked, "before_id")
+        page = range(max(first, last - limit), last)
+        has_more = page.start > first
+    else:
+        page = range(first, min(last, first + limit))
+        has_more = page.stop < last
+    data = [anthropic_entry(found[position]) for position in page]
     return {
         "data": data,
-        "has_more": False,
+        "has_more": has_more,
         "first_id": data[0]["id"] if data else None,
         "last_id": data[-1]["id"] if data else None,
     }
+
+
+def _limit(said: str | None, all_of_them: int) -> int:
+    if said is None:
+        return all_of_them
+    if not (said.isascii() and said.isdigit() and len(said) <= MAX_DIGITS and 1 <= int(said) <= MAX_PAGE):
+        raise InvalidRequest(f"`limit` must be a whole number from 1 to {MAX_PAGE:,}.", param="limit")
+    return int(said)
+
+
+def _place(ids: list[str], asked: dict[str, str], name: str) -> int:
+    try:
+        return ids.index(asked[name])
+    except ValueError as error:
+        raise InvalidRequest(f"`{name}` names no model of this list.", param=name) from error
 
 
 def _iso(entry: Json) -> str:

@@ -2,6 +2,8 @@
 
 import gc
 
+import pytest
+
 from tests.journeys.world import Customer, World
 
 REQUESTS = 30
@@ -34,3 +36,10 @@ def test_an_answered_request_leaves_no_cycle(world: World) -> None:
 
 def test_a_streamed_request_leaves_no_cycle(world: World) -> None:
     assert garbage_of(world, world.customer(), stream=True) < 0.5
+
+
+@pytest.mark.parametrize("model", ["fakeai/m", "fakethropic/m"])
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+def test_a_message_leaves_no_cycle(world: World, model: str, stream: bool) -> None:
+    body = {"path": "/v1/messages", "max_tokens": 50}
+    assert garbage_of(world, world.customer(), model=model, stream=stream, **body) < 0.5

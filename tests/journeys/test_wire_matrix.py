@@ -14,12 +14,17 @@ from tests.tenants.crowd import NO_KEY, STAFF, Crowd, gather
 
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 CHAT = {"model": "openai/gpt-4o", "messages": ASK}
+MESSAGES = CHAT | {"max_tokens": 100}
 # Path: (the scope it asks for, its one method, the status on success).
 WIRES = {
     "/v1/chat/completions": ("completions", "POST", 200),
     "/v1/chat/completions/": ("completions", "POST", 200),
     "/api/v1/llm/chat/completions": ("completions", "POST", 200),
     "/api/v1/llm/chat/completions/": ("completions", "POST", 200),
+    "/v1/messages": ("completions", "POST", 200),
+    "/v1/messages/": ("completions", "POST", 200),
+    "/v1/messages/count_tokens": ("completions", "POST", 200),
+    "/v1/messages/count_tokens/": ("completions", "POST", 200),
     "/v1/models": ("", "GET", 200),
     "/v1/models/": ("", "GET", 200),
     "/v1/models/openai/gpt-4o": ("", "GET", 200),
@@ -43,6 +48,10 @@ def test_every_path_the_data_path_knows_is_in_the_table() -> None:
     known = set(re.findall(r'"(/v1/[a-z/]+)"', Path(app.__file__).read_text()))
     assert known
     assert {path for path in known if not any(row.startswith(path) for row in WIRES)} == set()
+
+
+def envelope(path: str) -> set[str]:
+    return {"type", "error", "request_id"} if path.startswith("/v1/messages") else {"error"}
 
 
 def expected(path: str, method: str, actor: str) -> int:
@@ -75,7 +84,7 @@ def test_the_wires_serve_whom_they_should_and_say_no_to_the_rest(world: World, c
                         wrong.append(f"{cell}: {answer.status_code}, not {wanted}: {answer.text[:200]}")
                     if "html" in answer.headers["content-type"] or "x-request-id" not in answer.headers:
                         wrong.append(f"{cell}: {answer.headers}")
-                    if answer.status_code >= 400 and method != "HEAD" and set(answer.json()) != {"error"}:
+                    if answer.status_code >= 400 and method != "HEAD" and set(answer.json()) != envelope(path):
                         wrong.append(f"{cell}: no envelope: {answer.text[:200]}")
                     shown = answer.text.replace(path, "PATH") + str(answer.headers)
                     wrong += [f"{cell} shows {mark}" for mark in _forbidden(crowd, actor) if mark in shown]
@@ -128,7 +137,8 @@ def test_an_idempotency_key_of_one_tenant_replays_nothing_for_another(world: Wor
 
 
 def _ask(client: httpx.Client, method: str, path: str, secret: str) -> httpx.Response:
-    body: Any = CHAT if method in {"POST", "PUT", "PATCH"} else None
+    chat = MESSAGES if path.startswith("/v1/messages") else CHAT
+    body: Any = chat if method in {"POST", "PUT", "PATCH"} else None
     return client.request(method, path, json=body, headers=_key(secret))
 
 
