@@ -133,10 +133,11 @@ def response_of(facts: Facts, choice: Json, usage: Json | None) -> Json:
     return facts.response(status, outputs(items, status), usage=usage, finish=finish)
 
 
-def outputs(items: list[Any], status: str) -> list[Json]:
-    """The items as JSON: all but the last are complete whatever became of the answer."""
-    last = len(items) - 1
-    return [item.as_json(status if position == last else COMPLETED) for position, item in enumerate(items)]
+def outputs(items: list[Any], status: str, done: int | None = None) -> list[Json]:
+    """The items as JSON. Those that are done, if nothing else is said all but the last, are complete whatever became of
+    the answer."""
+    whole = len(items) - 1 if done is None else done
+    return [item.as_json(status if position >= whole else COMPLETED) for position, item in enumerate(items)]
 
 
 def _items(facts: Facts, choice: Json, status: str) -> list[Item]:
@@ -160,8 +161,11 @@ def _items(facts: Facts, choice: Json, status: str) -> list[Item]:
             said.take(refusal, refusal=True)
         items.append(said)
     known: set[str] = set()
-    for call in calls:
-        items.append(_call(facts, len(items), call, known, status))
+    for position, call in enumerate(calls, start=1):
+        made = new_call(facts, len(items), call)
+        fill(made, call, known)
+        made.settle(status if position == len(calls) else COMPLETED)
+        items.append(made)
     return items
 
 
@@ -177,13 +181,6 @@ def blocks_of(given: Any) -> list[Json]:
 def needs_message(items: list[Item], calls: Any, status: str) -> bool:
     """True if the answer would say nothing at all without an empty message."""
     return not calls and (status == COMPLETED or not items)
-
-
-def _call(facts: Facts, index: int, call: Json, known: set[str], status: str) -> ToolCall:
-    made = new_call(facts, index, call)
-    fill(made, call, known)
-    made.settle(status)
-    return made
 
 
 def new_call(facts: Facts, index: int, call: Json) -> ToolCall:

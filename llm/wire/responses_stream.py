@@ -43,6 +43,7 @@ class ResponseStream:
         self._calls: dict[int, ToolCall] = {}  # by chat's index
         self._call_ids: set[str] = set()
         self._finish: str | None = None
+        self._closed = 0  # so many items are told of to their end
         self._kept = 0  # characters
 
     def render(self, events: list[StreamEvent]) -> bytes:
@@ -83,7 +84,7 @@ class ResponseStream:
         """OpenAI's two: `error`, at which SDKs raise, and the response as far as it came."""
         said = openai_body(error)["error"]
         code = "rate_limit_exceeded" if error.status == 429 else "server_error"
-        output = outputs(self._items, INCOMPLETE)
+        output = outputs(self._items, INCOMPLETE, self._closed)
         response = self._facts.response("failed", output, error={"code": code, "message": error.message})
         return self._events.frame(
             "error", {"code": said["code"], "message": said["message"], "param": said["param"], "error": said}
@@ -144,6 +145,8 @@ class ResponseStream:
         if made is None:
             made = self._calls[position] = new_call(self._facts, len(self._items), call)
             self._add(made)
+        elif made.index < self._closed:
+            return  # its arguments were JSON from end to end
         function = call.get("function") or call.get("custom")
         if isinstance(function, dict):
             self._kept += len(str(function.get("arguments") or function.get("input") or ""))
@@ -186,6 +189,7 @@ class ResponseStream:
             frames.append(item.opened(self._events))
         frames.append(item.closed(self._events, status))
         self._open = None
+        self._closed += 1
 
     def _say(self, item: Item) -> bytes:
         if self._opened:

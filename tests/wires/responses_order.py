@@ -163,7 +163,7 @@ class _Walk:
         assert self.item["type"] == of
         assert self.part is None, event
         assert event[index] == len(self.parts), event
-        assert not (event["part"].get("text") or event["part"].get("refusal")), event
+        assert event["part"].get("text", event["part"].get("refusal")) == "", event
         self.part, self.said, self.whole = event["part"], [], None
 
     def _part_done(self, event: Json, index: str) -> None:
