@@ -16,19 +16,27 @@ Json = dict[str, Any]
 
 
 def sealed(blocks: list[Json]) -> str:
-    """Thinking blocks as `encrypted_content`."""
-    return base64.b64encode(orjson.dumps({"thinking_blocks": blocks})).decode()
+    """Thinking blocks as `encrypted_content`. What they are is in strings: type, text, signature, sealed data."""
+    kept = [{name: value for name, value in block.items() if isinstance(value, str)} for block in blocks]
+    return base64.b64encode(orjson.dumps({"thinking_blocks": kept})).decode()
 
 
 def unsealed(content: str, where: str) -> list[Json]:
-    """The thinking blocks of `encrypted_content`. Raises InvalidRequest for what was not handed out here."""
+    """The thinking blocks of `encrypted_content`. Raises InvalidRequest for what was not handed out here.
+
+    Strings alone are taken: nobody who looks at the body sees what is in here, so no `cache_control` may be.
+    """
     try:
         said = wire.load(base64.b64decode(content, validate=True))
     except (ValueError, InvalidRequest):
         said = {}
     blocks = said.get("thinking_blocks")
-    if not isinstance(blocks, list) or not all(isinstance(one, dict) for one in blocks):
+    if not isinstance(blocks, list) or not all(isinstance(one, dict) and _plain(one) for one in blocks):
         raise InvalidRequest(
             f"`{where}` was not handed out by this gateway. Leave the reasoning item out.", param=where
         )
     return blocks
+
+
+def _plain(block: Json) -> bool:
+    return all(isinstance(value, str) for value in block.values())

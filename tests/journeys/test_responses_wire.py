@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -437,6 +438,26 @@ def test_what_is_not_here_is_refused_with_what_to_do_instead(
     assert (answer.status_code, error["code"], error["param"]) == (400, "unsupported_parameter", param)
     assert word in error["message"]
     assert vendor.fake.bill() == []
+
+
+def test_the_snippet_of_the_documentation_runs(
+    customer: Customer, vendor: Vendor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Path("docs/responses.md").read_text()
+    snippet = page.split("```python\n")[1].split("```")[0]
+    for said, meant in (
+        ("http://127.0.0.1:8084", customer.url),
+        ("tg_live_...", customer.secret),
+        ('model="auto"', f'model="{vendor.reference}"'),
+    ):
+        assert said in snippet
+        snippet = snippet.replace(said, meant)
+    vendor.fake.once("m", Behaviour(reasoning="let me think", tool_calls=CALLS[:1]))
+    vendor.fake.script("m", Behaviour(text="It is sunny."))
+    exec(snippet, {})
+    assert capsys.readouterr().out.startswith("It is sunny.ResponseUsage(")
+    assert sent(vendor)["messages"][1]["role"] == "assistant"
+    assert len(sent(vendor)["messages"]) == 3
 
 
 def test_a_budget_holds_on_this_wire_too(world: World) -> None:

@@ -14,12 +14,16 @@ from tests.tenants.crowd import NO_KEY, STAFF, Crowd, gather
 
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 CHAT = {"model": "openai/gpt-4o", "messages": ASK}
+# A sound body for those that take no chat.
+BODIES = {"/v1/responses": {"model": "openai/gpt-4o", "input": "Say hello"}}
 # Path: (the scope it asks for, its one method, the status on success).
 WIRES = {
     "/v1/chat/completions": ("completions", "POST", 200),
     "/v1/chat/completions/": ("completions", "POST", 200),
     "/api/v1/llm/chat/completions": ("completions", "POST", 200),
     "/api/v1/llm/chat/completions/": ("completions", "POST", 200),
+    "/v1/responses": ("completions", "POST", 200),
+    "/v1/responses/": ("completions", "POST", 200),
     "/v1/models": ("", "GET", 200),
     "/v1/models/": ("", "GET", 200),
     "/v1/models/openai/gpt-4o": ("", "GET", 200),
@@ -128,7 +132,7 @@ def test_an_idempotency_key_of_one_tenant_replays_nothing_for_another(world: Wor
 
 
 def _ask(client: httpx.Client, method: str, path: str, secret: str) -> httpx.Response:
-    body: Any = CHAT if method in {"POST", "PUT", "PATCH"} else None
+    body: Any = BODIES.get(path.rstrip("/"), CHAT) if method in {"POST", "PUT", "PATCH"} else None
     return client.request(method, path, json=body, headers=_key(secret))
 
 
