@@ -20,7 +20,7 @@ from llm.engine.callers import route_caller
 from llm.engine.channel import Ending
 from llm.errors import GatewayFailed, ModelNotFound
 from llm.types import ChatRequest
-from llm.wire import chat, models, responses
+from llm.wire import chat, completions, embeddings, models, responses
 from llm.wire.answer import headers_of
 from llm.wire.errors import (
     MethodNotAllowedError,
@@ -68,7 +68,12 @@ class Wire(Protocol):
     def stream(self, request: ChatRequest, reply: completion.Reply) -> StreamWriter: ...
 
 
-WIRES: dict[str, Wire] = {"/v1/chat/completions": chat, "/v1/responses": responses}
+WIRES: dict[str, Wire] = {
+    "/v1/chat/completions": chat,
+    "/v1/completions": completions,
+    "/v1/embeddings": embeddings,
+    "/v1/responses": responses,
+}
 
 LARGE = 256 * 1024  # bytes; a larger body is read in a thread, so that others need not wait for it
 _JSON = (b"content-type", b"application/json")
