@@ -1,5 +1,6 @@
 """`/v1/embeddings` and `/v1/completions` live: what users of openai-python and LangChain do with them."""
 
+import base64
 import struct
 from decimal import Decimal
 from typing import Any
@@ -8,9 +9,12 @@ import openai
 import pytest
 from langchain_openai import OpenAIEmbeddings
 
+from llm.wire import completions, embeddings
 from tests import cast
 from tests.fakes import Behaviour
 from tests.fakes.openai_wire import vector
+from tests.journeys import hostile
+from tests.journeys.test_hostile_input import _JSON, judged_wire
 from tests.journeys.world import Customer, World
 
 PRICE = Decimal("0.10")  # USD per million tokens of the model `e`
@@ -45,8 +49,6 @@ def test_n_inputs_are_n_vectors_in_order_at_the_price_of_their_tokens(shop: Worl
     answer = buyer.openai.embeddings.create(model="fakeai/e", input=texts, **asked)
     expected = [vector(text, 8) for text in texts]
     if form == "base64":
-        import base64
-
         assert [list(struct.unpack("<8f", base64.b64decode(row.embedding))) for row in answer.data] == expected
     else:
         assert [row.embedding for row in answer.data] == expected
@@ -141,3 +143,28 @@ def test_a_model_that_serves_chats_alone_says_where_to_go(shop: World, buyer: Cu
         buyer.openai.completions.create(model="fakeai/m", prompt="Say hello")
     assert "/v1/chat/completions" in caught.value.message
     buyer.untouched()
+
+
+# --- hostile input ----------------------------------------------------------------------------------------------------
+
+SOUND: dict[str, tuple[dict[str, Any], Any]] = {
+    "/v1/embeddings": ({"model": "fakeai/e", "input": "Say hello"}, embeddings),
+    "/v1/completions": ({"model": "sandbox/echo", "prompt": "Say hello"}, completions),
+}
+
+
+@pytest.mark.parametrize("path", SOUND)
+def test_a_hostile_value_in_any_field_is_refused_by_name_or_harmless(shop: World, buyer: Customer, path: str) -> None:
+    sound, wire = SOUND[path]
+    wrong = []
+    with buyer.http as client:
+        for position, field in enumerate((*wire.CHECKS, "best_of", "suffix", "config", "task_type", "no_such")):
+            for name, source in hostile.values_for(position).items():
+                answer = client.post(path, content=hostile.object_with(sound, field, source), headers=_JSON)
+                if complaint := judged_wire(answer, field=field):
+                    wrong.append(f"{field} {name}: {complaint}")
+        for name, body in {**hostile.BODIES, **hostile.ODD_BODIES}.items():
+            answer = client.post(path, content=body, headers=_JSON)
+            if complaint := judged_wire(answer) or ("" if answer.status_code == 400 else str(answer.status_code)):
+                wrong.append(f"{name}: {complaint}")
+    assert not wrong, f"{len(wrong)}:\n" + "\n".join(wrong[:60])

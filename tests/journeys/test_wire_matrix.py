@@ -15,7 +15,11 @@ from tests.tenants.crowd import NO_KEY, STAFF, Crowd, gather
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 CHAT = {"model": "openai/gpt-4o", "messages": ASK}
 # A sound body for those that take no chat.
-BODIES = {"/v1/responses": {"model": "openai/gpt-4o", "input": "Say hello"}}
+BODIES = {
+    "/v1/responses": {"model": "openai/gpt-4o", "input": "Say hello"},
+    "/v1/embeddings": {"model": "openai/gpt-4o", "input": "Say hello"},
+    "/v1/completions": {"model": "openai/gpt-4o", "prompt": "Say hello"},
+}
 # Path: (the scope it asks for, its one method, the status on success).
 WIRES = {
     "/v1/chat/completions": ("completions", "POST", 200),
@@ -24,6 +28,8 @@ WIRES = {
     "/api/v1/llm/chat/completions/": ("completions", "POST", 200),
     "/v1/responses": ("completions", "POST", 200),
     "/v1/responses/": ("completions", "POST", 200),
+    "/v1/embeddings": ("completions", "POST", 400),  # the model is for chats
+    "/v1/completions": ("completions", "POST", 400),
     "/v1/models": ("", "GET", 200),
     "/v1/models/": ("", "GET", 200),
     "/v1/models/openai/gpt-4o": ("", "GET", 200),
