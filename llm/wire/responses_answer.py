@@ -157,6 +157,8 @@ def _items(facts: Facts, choice: Json, status: str) -> list[Item]:
         said = Message(len(items), facts.new_id("msg", len(items)))
         if text or not refusal:
             said.take(text or "", logprobs_of(choice))
+            if cited := citations_of(message):
+                said.cite(cited)
         if refusal:
             said.take(refusal, refusal=True)
         items.append(said)
@@ -216,6 +218,25 @@ def logprobs_of(choice: Json) -> list[Json]:
         {**_logprob(one), "top_logprobs": [_logprob(top) for top in one.get("top_logprobs") or () if _is_logprob(top)]}
         for one in listed
         if _is_logprob(one)
+    ]
+
+
+def citations_of(message: Json) -> list[Json]:
+    """Chat's `annotations` (sources of a search) in this API's shape; those of other shapes are left out."""
+    listed = message.get("annotations")
+    cited = [one.get("url_citation") for one in (listed if isinstance(listed, list) else ()) if isinstance(one, dict)]
+    return [
+        {
+            "type": "url_citation",
+            "url": one["url"],
+            "title": str(one.get("title") or ""),
+            "start_index": one["start_index"],
+            "end_index": one["end_index"],
+        }
+        for one in cited
+        if isinstance(one, dict)
+        and isinstance(one.get("url"), str)
+        and type(one.get("start_index")) is type(one.get("end_index")) is int
     ]
 
 

@@ -2,8 +2,8 @@
 
     reasoning       output_item.added, reasoning_summary_part.added, reasoning_summary_text.delta ..., .done,
                     reasoning_summary_part.done, output_item.done
-    message         output_item.added, then for each part: content_part.added, output_text.delta (or refusal.delta)
-                    ..., .done, content_part.done; output_item.done
+    message         output_item.added, then for each part: content_part.added, output_text.delta (or refusal.delta),
+                    output_text.annotation.added ..., .done, content_part.done; output_item.done
     function_call   output_item.added, function_call_arguments.delta ..., .done, output_item.done
 
 An item takes in what it is given at once, and says what it has not said yet when it is its turn. Shapes are those of
@@ -145,7 +145,10 @@ class Reasoning:
 class _Part:
     """Text or a refusal, a part of a message."""
 
-    __slots__ = ("field", "logprobs", "refusal", "started", "text", "unsaid", "unsaid_logprobs", "where")
+    __slots__ = (
+        *("annotations", "field", "logprobs", "refusal", "started", "text"),
+        *("unsaid", "unsaid_annotations", "unsaid_logprobs", "where"),
+    )
 
     def __init__(self, message: "Message", position: int, *, refusal: bool) -> None:
         self.refusal = refusal
@@ -154,6 +157,8 @@ class _Part:
         self.unsaid: list[str] = []
         self.logprobs: list[Json] = []
         self.unsaid_logprobs: list[Json] = []
+        self.annotations: list[Json] = []
+        self.unsaid_annotations: list[Json] = []
         self.started = False
         self.where = b'"item_id":"%s","output_index":%d,"content_index":%d' % (
             message.id.encode(), message.index, position,
@@ -162,7 +167,8 @@ class _Part:
     def as_json(self) -> Json:
         if self.refusal:
             return {"type": "refusal", "refusal": "".join(self.text)}
-        return {"type": "output_text", "annotations": [], "logprobs": self.logprobs, "text": "".join(self.text)}
+        text = "".join(self.text)
+        return {"type": "output_text", "annotations": self.annotations, "logprobs": self.logprobs, "text": text}
 
 
 class Message:
@@ -187,6 +193,14 @@ class Message:
             part.logprobs += logprobs
             part.unsaid_logprobs += logprobs
 
+    def cite(self, annotations: list[Json]) -> None:
+        """Sources of the text so far."""
+        if not self._parts or self._parts[-1].refusal:
+            self.take("")
+        part = self._parts[-1]
+        part.annotations += annotations
+        part.unsaid_annotations += annotations
+
     def as_json(self, status: str) -> Json:
         content = [] if status == IN_PROGRESS else [part.as_json() for part in self._parts]
         return {"id": self.id, "type": "message", "status": status, "content": content, "role": "assistant"}
@@ -204,6 +218,8 @@ class Message:
                 frames.append(events.frame("response.content_part.added", {**self._place(), "part": empty}))
             if part.unsaid:
                 frames.append(self._delta(part, events))
+            if part.unsaid_annotations:
+                frames += self._cited(part, events)
             if self._at == len(self._parts) - 1:
                 break
             frames.append(self._part_done(part, events))
@@ -231,6 +247,18 @@ class Message:
         else:
             where += b"[]"
         return events.delta(b"response.output_text.delta", where, text)
+
+    def _cited(self, part: _Part, events: Events) -> list[bytes]:
+        said = len(part.annotations) - len(part.unsaid_annotations)
+        frames = [
+            events.frame(
+                "response.output_text.annotation.added",
+                {**self._place(), "annotation_index": index, "annotation": annotation},
+            )
+            for index, annotation in enumerate(part.unsaid_annotations, said)
+        ]
+        part.unsaid_annotations = []
+        return frames
 
     def _part_done(self, part: _Part, events: Events) -> bytes:
         text: Json = {part.field: "".join(part.text)}

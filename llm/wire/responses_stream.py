@@ -16,6 +16,7 @@ from llm.wire.errors import openai_body
 from llm.wire.responses_answer import (
     Facts,
     blocks_of,
+    citations_of,
     fill,
     logprobs_of,
     needs_message,
@@ -132,6 +133,8 @@ class ResponseStream:
             self._kept += len(text)
             self._message().take(text, logprobs_of(choice) if choice.get("logprobs") else None)
         if more:
+            if delta.get("annotations") and (cited := citations_of(delta)):
+                self._message().cite(cited)
             refusal = delta.get("refusal")
             if isinstance(refusal, str) and refusal:
                 self._kept += len(refusal)

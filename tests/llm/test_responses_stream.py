@@ -218,6 +218,15 @@ def test_log_probabilities_go_with_their_text() -> None:
     assert delta["logprobs"] == [{**top, "top_logprobs": [top]}] == output(found)[0]["content"][0]["logprobs"]
 
 
+def test_sources_of_a_text_go_with_it() -> None:
+    url = {"url": "https://x", "title": "X", "start_index": 0, "end_index": 2}
+    odd = {"type": "url_citation", "url_citation": {"url": 5}}
+    found = events([{"content": "Hi"}, {"annotations": [{"type": "url_citation", "url_citation": url}, odd, 5]}])
+    assert output(found)[0]["content"][0]["annotations"] == [{"type": "url_citation", **url}]
+    [cited] = [one for one in found if one["type"] == "response.output_text.annotation.added"]
+    assert (cited["annotation_index"], cited["annotation"]["url"]) == (0, "https://x")
+
+
 @pytest.mark.parametrize(
     ("finish", "status", "reason"),
     [
@@ -296,6 +305,10 @@ MESSAGES: dict[str, Json] = {
         ],
     },
     "refusal": {"content": None, "refusal": "No."},
+    "sources": {
+        "content": "Hi",
+        "annotations": [{"url_citation": {"url": "https://x", "title": "X", "start_index": 0, "end_index": 2}}],
+    },
     "calls": {
         "content": None,
         "tool_calls": [

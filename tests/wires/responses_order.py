@@ -118,6 +118,9 @@ class _Walk:
             self._part_added(event, *_PARTS[kind])
         elif kind in _PART_DONE:
             self._part_done(event, _PART_DONE[kind])
+        elif kind == "response.output_text.annotation.added":
+            assert self.part is not None, event
+            assert (self.part["type"], self.whole) == ("output_text", None), event
         elif kind in _DELTAS:
             assert event["delta"], "an empty delta"
             assert self.whole is None, event
