@@ -130,7 +130,8 @@ def test_the_settings_come_back(customer: Customer, vendor: Vendor) -> None:
     assert answer.tools[0].name == "get_weather"
     assert answer.to_dict()["store"] is False
     body = sent(vendor)
-    assert body["max_tokens"] == 50
+    if vendor.name in ("openai", "anthropic"):
+        assert body["max_tokens"] == 50
     assert not {"store", "input", "instructions", "include", "truncation", "text"} & body.keys()
     assert customer.row().end_user == "ada"
     if vendor.name == "openai":
@@ -368,7 +369,7 @@ def test_what_a_dirty_vendor_sends_comes_out_in_order_at_the_price_of_chat(
     vendor.fake.script("m", DIRT[name])
     response = judged(streamed(customer, vendor.reference, tools=[WEATHER]))
     whole = customer.openai.responses.create(model=vendor.reference, input=SAY, tools=[WEATHER]).to_dict()
-    if not (vendor.name == "anthropic" and name == "broken arguments"):  # which the fake then gives as an object
+    if vendor.name == "openai" or name != "broken arguments":  # of which other dialects' fakes make an object
         assert without_time(response)["output"] == without_time(whole)["output"]
     tool = {"type": "function", "function": {field: WEATHER[field] for field in WEATHER if field != "type"}}
     customer.ask(vendor.reference, tools=[tool])
