@@ -78,6 +78,12 @@ class Model:
     prices: tuple[PriceCard, ...] = ()
     created: int = 0  # Unix seconds, for /v1/models
 
+    def serves(self, kind: str) -> bool:
+        """Whether it takes calls of that kind: its own, and legacy completions by the quirk of that name."""
+        return self.kind == kind or (
+            kind == "completion" and self.kind == "chat" and bool(self.quirks.get("legacy_completions"))
+        )
+
     def card_at(self, now: datetime) -> PriceCard | None:
         """The price in force, or None: then the model is refused, never free."""
         for card in self.prices:

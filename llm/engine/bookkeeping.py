@@ -79,10 +79,11 @@ def usage_of(raw: Mapping[str, Any] | None, target: Target, request: ChatRequest
     """What the provider reported if it can be believed, else our estimate, flagged. Never zero for want of a count."""
     model, choices = target.model, request.route.choices
     completion = min(tokens.output_estimate(produced_bytes), target.output_cap * choices)
+    window = model.context_window * request.size.inputs
     if raw is not None:
         found = reported.from_openai(
             raw,
-            context_window=model.context_window,
+            context_window=window,
             choices=choices,
             reasoning_outside_completion=bool(model.quirks.get("reasoning_outside_completion")),
             completion_estimate=completion,

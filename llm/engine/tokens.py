@@ -43,7 +43,8 @@ _SAID = frozenset({*_TEXT_FIELDS, "role", "tool_calls", "function_call"})
 @dataclass(slots=True)
 class Size:
     """What a request's input is made of. `bounded` is False if a part of it has no published maximum; `tools` is True
-    if the provider may have to be told of tools."""
+    if the provider may have to be told of tools. `inputs`: how many texts each have a context window to themselves;
+    `longest` is the estimate of the longest of them."""
 
     estimate: int = 0
     text_bytes: int = 0
@@ -51,9 +52,12 @@ class Size:
     images: int = 0
     tools: bool = False
     bounded: bool = True
+    inputs: int = 1
+    longest: int | None = None
 
     def bound(self, context_window: int, dialect: str) -> int:
         """The most input tokens this can be at a model of that dialect."""
+        context_window *= self.inputs
         if not self.bounded or (self.images and dialect not in IMAGE_MAX):
             return context_window
         most = self.text_bytes + PER_MESSAGE * self.messages + self.images * IMAGE_MAX.get(dialect, 0)
@@ -118,6 +122,20 @@ def measure(body: Mapping[str, Any]) -> Size:
         # Where a dialect has no schema of its own, a tool or an instruction stands in for it.
         size.tools = size.tools or wanted.get("type") != "text"
         _json(size, wanted)
+    return size
+
+
+def measure_inputs(inputs: list[Any], rest: Mapping[str, Any]) -> Size:
+    """The size of inputs that are read one by one: texts, or lists of token ids. `rest`: unknown fields, which may be
+    text that goes with each."""
+    size = Size(messages=len(inputs), inputs=len(inputs), longest=0)
+    extra = len(orjson.dumps(rest)) if rest else 0
+    for one in inputs:
+        length = utf8_length(one) if isinstance(one, str) else len(one)
+        about = 1 + extra // 4 + (estimate(one) if isinstance(one, str) else length)
+        size.text_bytes += length + extra
+        size.estimate += about
+        size.longest = max(size.longest or 0, about)
     return size
 
 

@@ -142,7 +142,9 @@ def dialect_unsupported(question: Question, entry: Entry) -> Refusal | None:
 
 def capability(question: Question, entry: Entry) -> Refusal | None:
     model, request = entry.model, question.request
-    if model.kind != request.kind:
+    if not model.serves(request.kind):
+        if request.kind == "completion":
+            return "capability", "it serves no legacy completions: send messages to /v1/chat/completions"
         return "capability", f"it is for {model.kind}, and this is a request for {request.kind}"
     if request.needs <= model.supports:
         return None
@@ -152,7 +154,7 @@ def capability(question: Question, entry: Entry) -> Refusal | None:
 def output_cap(question: Question, model: Model) -> int | Refusal:
     """The most output tokens to ask for: the request's within the config's, else a default that fits the window."""
     estimate, window = question.request.input_tokens, model.context_window
-    if question.request.kind != "chat":
+    if question.request.kind == "embedding":
         return 0 if estimate <= window else _too_long(estimate, 0, window)
     most = model.max_output_tokens
     asked = question.asked_cap

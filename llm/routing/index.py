@@ -110,7 +110,7 @@ def _all(snapshot: Snapshot, kind: str, *, sandbox: bool) -> tuple[Entry, ...]:
     found: tuple[Entry, ...] | None = snapshot.derived.get(key)
     if found is None:
         models = [
-            one for one in snapshot.models.values() if one.kind == kind and (one.provider.dialect == SANDBOX) == sandbox
+            one for one in snapshot.models.values() if one.serves(kind) and (one.provider.dialect == SANDBOX) == sandbox
         ]
         models.sort(key=lambda one: (one.power_level_priority, one.reference))
         found = snapshot.derived[key] = tuple(entry_of(snapshot, one) for one in models)

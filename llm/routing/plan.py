@@ -134,7 +134,7 @@ def _notes(question: Question, route: Sequence[Entry], targets: Sequence[Target]
             notes.append(f"{entry.replaces} is deprecated; {model.reference} replaces it.")
         elif model.is_deprecated and model.deprecation_date is not None:
             notes.append(f"{model.reference} is deprecated and stops on {model.deprecation_date.isoformat()}.")
-    if targets and question.asked_cap is None and question.request.kind == "chat":
+    if targets and question.asked_cap is None and question.request.kind != "embedding":
         first = targets[0]
         if question.request.input_tokens + first.output_cap == first.model.context_window:
             notes.append(f"The answer is capped at {first.output_cap:,} tokens to fit the context window.")

@@ -20,7 +20,7 @@ from llm.engine.callers import route_caller
 from llm.engine.channel import Ending
 from llm.errors import GatewayFailed, ModelNotFound
 from llm.types import ChatRequest
-from llm.wire import chat, count_tokens, messages, models
+from llm.wire import chat, completions, count_tokens, embeddings, messages, models, responses
 from llm.wire.answer import headers_of
 from llm.wire.errors import (
     MethodNotAllowedError,
@@ -70,7 +70,13 @@ class Wire(Protocol):
     def stream(self, request: ChatRequest, reply: completion.Reply) -> StreamWriter: ...
 
 
-WIRES: dict[str, Wire] = {"/v1/chat/completions": chat, "/v1/messages": messages}
+WIRES: dict[str, Wire] = {
+    "/v1/chat/completions": chat,
+    "/v1/completions": completions,
+    "/v1/embeddings": embeddings,
+    "/v1/messages": messages,
+    "/v1/responses": responses,
+}
 COUNT_TOKENS = "/v1/messages/count_tokens"
 
 LARGE = 256 * 1024  # bytes; a larger body is read in a thread, so that others need not wait for it

@@ -118,7 +118,7 @@ def assembled(asked: Asked, wishes: Mapping[str, str | None], raw: bytes, incomi
         request_id=incoming.id,
         model=body.pop("model", None),
         session_id=session_id,
-        input_tokens=size.estimate,
+        input_tokens=size.estimate if size.longest is None else size.longest,
         max_tokens=asked.max_tokens,
         choices=asked.choices,
         needs=asked.needs,

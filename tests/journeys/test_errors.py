@@ -291,7 +291,9 @@ def test_the_sdk_calls_bad_input_a_bad_request(customer: Customer) -> None:
 # --- paths, methods, bodies -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/nothing", "/v1/chat", "/v1/embeddings", "/v1/chat/completions/x"])
+@pytest.mark.parametrize(
+    "path", ["/v1", "/v1/", "/v1/nothing", "/v1/chat", "/v1/audio/speech", "/v1/chat/completions/x"]
+)
 def test_what_is_not_there_is_a_json_404(customer: Customer, path: str) -> None:
     with customer.http as client:
         for answer in (client.get(path), client.post(path, json={})):

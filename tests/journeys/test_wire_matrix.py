@@ -15,6 +15,14 @@ from tests.tenants.crowd import NO_KEY, STAFF, Crowd, gather
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 CHAT = {"model": "openai/gpt-4o", "messages": ASK}
 MESSAGES = CHAT | {"max_tokens": 100}
+# A sound body for those that take no chat.
+BODIES = {
+    "/v1/messages": MESSAGES,
+    "/v1/messages/count_tokens": MESSAGES,
+    "/v1/responses": {"model": "openai/gpt-4o", "input": "Say hello"},
+    "/v1/embeddings": {"model": "openai/gpt-4o", "input": "Say hello"},
+    "/v1/completions": {"model": "openai/gpt-4o", "prompt": "Say hello"},
+}
 # Path: (the scope it asks for, its one method, the status on success).
 WIRES = {
     "/v1/chat/completions": ("completions", "POST", 200),
@@ -25,6 +33,10 @@ WIRES = {
     "/v1/messages/": ("completions", "POST", 200),
     "/v1/messages/count_tokens": ("completions", "POST", 200),
     "/v1/messages/count_tokens/": ("completions", "POST", 200),
+    "/v1/responses": ("completions", "POST", 200),
+    "/v1/responses/": ("completions", "POST", 200),
+    "/v1/embeddings": ("completions", "POST", 400),  # the model is for chats
+    "/v1/completions": ("completions", "POST", 400),
     "/v1/models": ("", "GET", 200),
     "/v1/models/": ("", "GET", 200),
     "/v1/models/openai/gpt-4o": ("", "GET", 200),
@@ -137,8 +149,7 @@ def test_an_idempotency_key_of_one_tenant_replays_nothing_for_another(world: Wor
 
 
 def _ask(client: httpx.Client, method: str, path: str, secret: str) -> httpx.Response:
-    chat = MESSAGES if path.startswith("/v1/messages") else CHAT
-    body: Any = chat if method in {"POST", "PUT", "PATCH"} else None
+    body: Any = BODIES.get(path.rstrip("/"), CHAT) if method in {"POST", "PUT", "PATCH"} else None
     return client.request(method, path, json=body, headers=_key(secret))
 
 
