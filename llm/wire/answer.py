@@ -1,15 +1,26 @@
 """What every accepted answer says of itself in its headers, on every client wire."""
 
+import re
+from collections.abc import Mapping
 from decimal import Decimal
 
 from llm.engine.completion import Reply
 from llm.wire import sse
 
 Headers = list[tuple[bytes, bytes]]
+SAME: Mapping[str, str] = {}
+_ROOT = re.compile(r"[.\[]")
 
 
-def headers_of(reply: Reply) -> Headers:
-    """Which model answered, with which key, what it cost, what was dropped, and the standing of each limit."""
+def named(field: str, names: Mapping[str, str]) -> str:
+    """A field of a chat body (`messages[2].content`) in the words of a wire whose `names` for them differ. Positions
+    are left out there: they are those of the translation."""
+    return names.get(_ROOT.split(field, maxsplit=1)[0], field)
+
+
+def headers_of(reply: Reply, names: Mapping[str, str] = SAME) -> Headers:
+    """Which model answered, with which key, what it cost, what was dropped, and the standing of each limit. `names`:
+    what the wire calls the fields of a chat body."""
     target = reply.target
     headers = [
         (b"x-request-id", reply.request_id.encode()),
@@ -22,7 +33,7 @@ def headers_of(reply: Reply) -> Headers:
     if reply.cost_usd is not None:
         headers.append((b"x-cost-incurred", _plain(reply.cost_usd)))
     if reply.dropped:
-        headers.append((b"x-dropped-params", _latin(", ".join(reply.dropped))))
+        headers.append((b"x-dropped-params", _latin(", ".join(named(field, names) for field in reply.dropped))))
     for standing in reply.standings:
         what = standing.what.encode()
         headers += [

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -21,7 +21,7 @@ from llm.engine.channel import Ending
 from llm.errors import GatewayFailed, ModelNotFound
 from llm.types import ChatRequest
 from llm.wire import chat, completions, count_tokens, embeddings, messages, models, responses
-from llm.wire.answer import headers_of
+from llm.wire.answer import Headers, headers_of, named
 from llm.wire.errors import (
     MethodNotAllowedError,
     NoSuchPathError,
@@ -56,8 +56,10 @@ class StreamWriter(Protocol):
 
 
 class Wire(Protocol):
-    """One client wire: a module of these three functions. What is the same on all of them is in `wire.request`,
+    """One client wire: a module of these. What is the same on all of them is in `wire.request`,
     `wire.answer` and here."""
+
+    NAMES: Mapping[str, str]  # what this wire calls the fields of a chat body, where it is something else
 
     def parse(self, raw: bytes, incoming: Incoming) -> ChatRequest:
         """A validated request. Raises InvalidRequest naming the field."""
@@ -254,10 +256,15 @@ async def _complete(exchange: Exchange, wire: Wire) -> None:
     watch = asyncio.get_running_loop().create_task(_leave_when_gone(exchange.receive, handler))
     try:
         reply = await completion.open(caller, request)
+        headers = headers_of(reply, wire.NAMES) + exchange.own_headers()
         if reply.channel is None:
-            await exchange.answer(200, headers_of(reply) + exchange.own_headers(), wire.body_of(request, reply))
+            await exchange.answer(200, headers, wire.body_of(request, reply))
         else:
-            await _stream(exchange, wire.stream(request, reply), reply)
+            await _stream(exchange, headers, wire.stream(request, reply), reply)
+    except TollgateError as error:
+        if error.param is not None:
+            error.param = named(error.param, wire.NAMES)
+        raise
     except asyncio.CancelledError:
         if not watch.done():
             raise
@@ -274,11 +281,11 @@ async def _leave_when_gone(receive: Receive, handler: "asyncio.Task[Any]") -> No
     handler.cancel()
 
 
-async def _stream(exchange: Exchange, stream: StreamWriter, reply: completion.Reply) -> None:
+async def _stream(exchange: Exchange, headers: Headers, stream: StreamWriter, reply: completion.Reply) -> None:
     channel = reply.channel
     assert channel is not None
     try:
-        await exchange.start(200, headers_of(reply) + exchange.own_headers())
+        await exchange.start(200, headers)
         async for events in channel.batches():
             data = stream.render(events)
             if data:

@@ -1,5 +1,6 @@
 """`/v1/chat/completions`: a body becomes a ChatRequest, an answer becomes bytes."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ from llm.wire.chat_stream import ChatStream
 from llm.wire.request import Incoming
 
 Json = dict[str, Any]
+NAMES: Mapping[str, str] = {}
 
 
 def parse(raw: bytes, incoming: Incoming) -> ChatRequest:

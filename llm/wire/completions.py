@@ -3,6 +3,7 @@
 Those have the quirk `legacy_completions`. Every prompt of a list is answered by itself, `n` times.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -18,6 +19,7 @@ from llm.wire.completion_stream import CompletionStream
 from llm.wire.request import Incoming
 
 Json = dict[str, Any]
+NAMES: Mapping[str, str] = {}
 
 MAX_PROMPTS = 2_048
 _DEFAULT_CAP = 16  # OpenAI's

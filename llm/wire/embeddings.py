@@ -6,6 +6,7 @@ OpenAI's SDKs ask for base64 unless told otherwise: four bytes a number, float32
 import base64
 import sys
 from array import array
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -20,6 +21,7 @@ from llm.wire.chat_schema import Check, whole
 from llm.wire.request import Incoming
 
 Json = dict[str, Any]
+NAMES: Mapping[str, str] = {}
 
 MAX_INPUTS = 2_048  # OpenAI's
 MAX_TOKEN_ID = 2**31 - 1

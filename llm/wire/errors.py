@@ -62,7 +62,10 @@ def anthropic_body(error: TollgateError, request_id: str) -> dict[str, Any]:
         kind = "invalid_request_error" if error.status < 500 else error.type
     if kind not in _ANTHROPIC_NAMES:
         kind = "api_error"
-    return {"type": "error", "error": {"type": kind, "message": error.message}, "request_id": request_id}
+    said = error.message
+    if error.param is not None and error.param not in said:  # the envelope has no place for it
+        said = f"{error.param}: {said}"
+    return {"type": "error", "error": {"type": kind, "message": said}, "request_id": request_id}
 
 
 def speaks_anthropic(path: str) -> bool:

@@ -4,6 +4,7 @@ Where the target speaks it too, the client's own body travels (`Native`) and the
 `providers.anthropic_native`. Everywhere else it goes through the chat body, like all wires.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -20,6 +21,14 @@ from llm.wire.messages_translated import TranslatedStream
 from llm.wire.request import Incoming
 
 Json = dict[str, Any]
+NAMES: Mapping[str, str] = {
+    "messages": "messages",
+    "stop": "stop_sequences",
+    "user": "metadata.user_id",
+    "response_format": "output_config.format",
+    "reasoning_effort": "thinking",
+    "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+}
 BETAS = "anthropic_beta"  # where `providers.anthropic_native` looks for the names of that header
 
 

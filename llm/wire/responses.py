@@ -4,6 +4,7 @@ No provider's own Responses API is called, and nothing is stored: a client sends
 goes with it (see responses_reasoning).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -19,6 +20,13 @@ from llm.wire.responses_schema import check
 from llm.wire.responses_stream import ResponseStream
 
 Json = dict[str, Any]
+NAMES: Mapping[str, str] = {
+    "messages": "input",
+    "max_tokens": "max_output_tokens",
+    "response_format": "text.format",
+    "reasoning_effort": "reasoning.effort",
+    "verbosity": "text.verbosity",
+}
 
 # No provider's dialect: the client's own body is kept for the answer, which repeats its settings.
 _DIALECT = "responses"

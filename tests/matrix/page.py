@@ -1,0 +1,51 @@
+"""docs/compatibility.md, written from the table that the tests hold the gateway to.
+
+.venv/bin/python -m tests.matrix.page writes it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.matrix.features import FEATURES
+from tests.matrix.table import DIALECTS, DROPPED, EXCEPT, IN_PART, PASSES, REFUSED, WIRE_EXCEPT, WIRES
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "compatibility.md"
+HEAD = """# What works through which wire, at which provider
+
+Every client wire reaches every provider dialect. This table says what becomes of each feature on the way. It is the one
+that the tests hold the gateway to, streamed and not (`tests/matrix`), and is written by `python -m tests.matrix.page`.
+
+- **yes**: the provider is told, in its own words.
+- **dropped**: the provider's API has no words for it. The request goes on without it, and the answer's header
+  `x-dropped-params` names it.
+- **in part**: the provider is told what comes nearest, and `x-dropped-params` names it.
+- **400**: going on without it would change what the answer means. The request is refused, the field named, and nothing
+  is charged.
+- `-`: the wire itself has no words for it.
+
+The wires are OpenAI chat (`/v1/chat/completions`), Anthropic (`/v1/messages`) and OpenAI Responses (`/v1/responses`).
+Of vendors that speak OpenAI's dialect each has limits of its own, which its catalog row says
+(`docs/add-a-provider.md`).
+
+"""
+WORDS = {PASSES: "yes", IN_PART: "in part", DROPPED: "dropped", REFUSED: "400"}
+
+
+def lines() -> Iterator[str]:
+    yield f"| feature | {' | '.join(WIRES)} | {' | '.join(DIALECTS)} |"
+    yield "|---" * (1 + len(WIRES) + len(DIALECTS)) + "|"
+    for feature in FEATURES:
+        wires = ["yes" if wire in feature.ask else "-" for wire in WIRES]
+        dialects = [WORDS[EXCEPT.get((feature.name, dialect), PASSES)] for dialect in DIALECTS]
+        yield f"| {feature.name} | {' | '.join(wires)} | {' | '.join(dialects)} |"
+    yield ""
+    for (wire, feature_name, dialect), outcome in WIRE_EXCEPT.items():
+        yield f"From {wire} to {dialect}, {feature_name}: {WORDS[outcome]}, and `x-dropped-params` says so."
+
+
+def page() -> str:
+    return HEAD + "\n".join(lines()) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
