@@ -11,6 +11,8 @@ _MODULES = {
     ("anthropic", "chat"): "anthropic",
     ("bedrock", "chat"): "bedrock",
     ("bedrock", "embedding"): "bedrock_embeddings",
+    ("cohere", "chat"): "cohere",
+    ("cohere", "embedding"): "cohere_embeddings",
     ("sandbox", "chat"): "sandbox",
 }
 
