@@ -11,6 +11,8 @@ Sources: docs.cohere.com (API reference of /v2/chat, "Structured Outputs", "Stre
 "Compatibility API", "How Does Cohere's Pricing Work?") and the types of Cohere's Python SDK 7.3.
 """
 
+from datetime import datetime
+
 import orjson
 
 from llm.calls import Call, Completed, Upstream
@@ -34,9 +36,11 @@ class Cohere:
     def auth_headers(self, provider: Provider, secret: Secret | None) -> dict[str, str]:
         return auth_headers(provider, secret, own="authorization")
 
-    def models_url(self, provider: Provider) -> str:
+    def models_request(self, provider: Provider, secret: Secret | None, *, now: datetime, path: str = "") -> Upstream:
         """Version 2 has no list of models: it is version 1's."""
-        return provider.base_url.rstrip("/").removesuffix("/v2").removesuffix("/v1") + "/v1/models"
+        base = provider.base_url.rstrip("/")
+        url = base + path if path else base.removesuffix("/v2").removesuffix("/v1") + "/v1/models"
+        return Upstream(url=url, headers=self.auth_headers(provider, secret), body=b"")
 
     def build(self, call: Call) -> Upstream:
         body, dropped = request_body(call)

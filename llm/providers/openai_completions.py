@@ -16,10 +16,10 @@ from llm.calls import Call, Completed, StreamEvent, Upstream
 from llm.errors import InvalidRequest, UpstreamFailed, UpstreamInvalid
 from llm.providers import chunks, failures
 from llm.providers.base import StreamReader
-from llm.providers.openai import OpenAI, is_byok, json_headers, secret_of, unsupported
+from llm.providers.openai import OpenAI, is_byok, json_headers, secret_of
+from llm.providers.openai_request import CAPS, set_stream, unsupported
 
 Json = dict[str, Any]
-_CAPS = ("max_tokens", "max_completion_tokens")
 
 
 class OpenAICompletions(OpenAI):
@@ -74,7 +74,7 @@ def request_body(call: Call) -> tuple[Json, list[str]]:
     """The body for the provider and the names of what was taken out. Raises InvalidRequest."""
     quirks = call.target.model.quirks
     refused = unsupported(quirks)
-    body = {name: value for name, value in call.body.items() if value is not None and name not in _CAPS}
+    body = {name: value for name, value in call.body.items() if value is not None and name not in CAPS}
     _no_hidden_drafts(body)
     dropped = sorted(refused & body.keys())
     for name in dropped:
@@ -83,12 +83,7 @@ def request_body(call: Call) -> tuple[Json, list[str]]:
     body["max_tokens"] = call.target.output_cap
     if call.temperature is not None and "temperature" not in refused:
         body.setdefault("temperature", float(call.temperature))
-    options = body.pop("stream_options", None)
-    body.pop("stream", None)
-    if call.stream:
-        body["stream"] = True
-        if quirks.get("supports_stream_usage", True):
-            body["stream_options"] = (options if isinstance(options, dict) else {}) | {"include_usage": True}
+    set_stream(body, call)
     return body, dropped
 
 

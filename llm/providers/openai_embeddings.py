@@ -15,7 +15,8 @@ import orjson
 from llm.calls import Call, Completed, Upstream
 from llm.errors import InvalidRequest, UpstreamInvalid
 from llm.providers import embeddings, failures
-from llm.providers.openai import OpenAI, is_byok, json_headers, secret_of, unsupported
+from llm.providers.openai import OpenAI, is_byok, json_headers, secret_of
+from llm.providers.openai_request import unsupported
 
 _OURS = frozenset({"model", "input", "dimensions", "encoding_format", "stream"})
 
