@@ -6,8 +6,9 @@ import orjson
 import pytest
 
 from llm.errors import InvalidRequest
+from llm.fields import Secret
 from llm.providers.cohere import ADAPTER
-from tests.llm.test_provider_registry import KEY, a_call
+from tests.llm.test_provider_registry import KEY, NOW, a_call
 
 HELLO = [{"role": "user", "content": "Hi"}]
 ADD = {
@@ -41,7 +42,8 @@ def test_where_a_request_goes_and_with_which_key() -> None:
     assert upstream.url == "https://api.cohere.com/v2/chat"
     assert upstream.headers["authorization"] == f"Bearer {KEY}"
     assert upstream.headers["accept"] == "text/event-stream"
-    assert ADAPTER.models_url(call.target.model.provider) == "https://api.cohere.com/v1/models"
+    asked = ADAPTER.models_request(call.target.model.provider, Secret(KEY), now=NOW)
+    assert (asked.url, asked.headers) == ("https://api.cohere.com/v1/models", {"authorization": f"Bearer {KEY}"})
 
 
 def test_everything_that_has_another_name_there() -> None:
