@@ -130,8 +130,10 @@ def _messages(messages: Any, quirks: Quirks, dropped: list[str]) -> Any:
     for position, message in enumerate(messages):
         if type(message) is not dict:
             continue
-        mended = message
         role = message.get("role")
+        if len(message) == 2 and type(message.get("content")) is str and role != "developer":
+            continue  # nothing but text: nearly every message
+        mended = message
         if role == "developer" and not developer:
             mended = message | {"role": "system"}
         elif role == "assistant" and not _EXTRAS.isdisjoint(message):
