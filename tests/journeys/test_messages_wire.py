@@ -342,7 +342,7 @@ def test_reasoning_of_other_vendors_is_thinking_without_a_signature(world: World
     bare = {
         "role": "assistant",
         "content": [{"type": "text", "text": "Done."}],
-    }  # OpenAI refuses fields it does not know
+    }  # OpenAI refuses any more
     assert world.fake.requests[-1].body["messages"][1] == bare
     takes_it = cast.make_provider("fakeseek", world.fake.base_url, quirks={"assistant_fields": ["reasoning_content"]})
     cast.make_credential(takes_it)
