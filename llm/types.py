@@ -14,7 +14,7 @@ from billing.pricing import PriceCard
 from llm.fields import Secret
 
 # Those whose adapter is built; models of any other are kept out of routing.
-DIALECTS = frozenset({"openai", "anthropic", "bedrock", "sandbox"})
+DIALECTS = frozenset({"openai", "anthropic", "bedrock", "cohere", "sandbox"})
 
 # --- The catalog, frozen ----------------------------------------------------------------------------------------------
 

@@ -12,9 +12,10 @@ from llm.calls import Call, Completed, StreamEvent
 from llm.engine.channel import PING, Channel
 from llm.engine.http import MAX_ERROR_BYTES, Answer, Client
 from llm.errors import ProviderError, UpstreamFailed, UpstreamInvalid, UpstreamTimeout
-from llm.providers import registry, sandbox
+from llm.providers import registry
 from llm.providers.base import Adapter, StreamReader
 from llm.providers.chunks import output_bytes
+from llm.providers.sandbox import Sandbox
 
 PING_S = 15.0
 
@@ -50,8 +51,9 @@ class OpenStream:
 
 async def complete(client: Client, call: Call, progress: Progress) -> Completed:
     """A whole answer. Raises ProviderError."""
-    if call.target.model.provider.dialect == "sandbox":
-        done = sandbox.respond(call)
+    adapter = _adapter(call)
+    if isinstance(adapter, Sandbox):
+        done = adapter.respond(call)
         progress.first_at = time.perf_counter()
     else:
         started = time.perf_counter()
@@ -69,7 +71,7 @@ async def complete(client: Client, call: Call, progress: Progress) -> Completed:
         finally:
             progress.upstream_s += time.perf_counter() - started
         progress.first_at = time.perf_counter()
-        done = _adapter(call).parse_response(body, call)
+        done = adapter.parse_response(body, call)
     progress.usage = done.usage
     progress.produced_bytes = output_bytes(done.body)
     progress.finished = True
@@ -78,8 +80,9 @@ async def complete(client: Client, call: Call, progress: Progress) -> Completed:
 
 async def begin(client: Client, call: Call, progress: Progress) -> OpenStream:
     """A stream up to its first good event; what came before it is in `first` too. Raises ProviderError."""
-    if call.target.model.provider.dialect == "sandbox":
-        events = sandbox.stream(call)
+    adapter = _adapter(call)
+    if isinstance(adapter, Sandbox):
+        events = adapter.stream(call)
         _note(progress, events)
         return OpenStream(first=events, rest=None)
     started = time.perf_counter()

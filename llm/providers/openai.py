@@ -1,18 +1,32 @@
 """The OpenAI dialect: chat completions, as every OpenAI-compatible vendor speaks them.
 
 Unknown fields pass through both ways, and an event that says what OpenAI would say is sent on untouched. Quirks of a
-provider or model, all optional:
+provider or model, all optional; a model's own stand in for its provider's of the same name. Each is explained with an
+example in docs/add-a-provider.md.
 
     token_cap_field        "max_tokens" (default) or "max_completion_tokens"
     supports_stream_usage  false: `stream_options` is refused (Mistral); usage comes unasked
     unsupported_params     names that are taken out of the request and reported as dropped
+    renamed_params         what the vendor calls a parameter: {"seed": "random_seed"}
+    extra_params           fields of every request, unless the client sends its own: {"reasoning_format": "parsed"}
+    temperature_range      [least, most] that the vendor takes: a temperature beyond is moved to it
+    forced_tool_choice     false: `required` and named choices are dropped and reported; `none` leaves the tools out
     developer_role         true: knows the role; else `developer` is sent as `system`, which OpenAI treats alike
+    message_names          false: a message's `name` is refused: it is dropped (Groq)
+    cache_control          true: takes Anthropic's cache marks on messages, parts and tools; else they are dropped
+    assistant_fields       fields of an earlier answer that go back, of `reasoning_content`, `reasoning`,
+                           `reasoning_details`, `thinking_blocks`, `citations`; others are dropped. The text of the
+                           reasoning goes back as `reasoning_content` or `reasoning`, whichever is listed
+    reasoning_request      how `reasoning_effort` is said: "reasoning_effort" (default), "reasoning" ({"effort": ...},
+                           OpenRouter), "enable_thinking" (DashScope), "thinking" ({"type": ...}), or
+                           "thinking_effort" ({"type": ...} and the effort beside it)
+    reasoning_efforts      what the model calls an effort: {"medium": "high"}; "" drops it
     auth_header            name of the header that carries the key, instead of Authorization (Azure: "api-key")
+
+`openai_embeddings` and `openai_completions` have quirks of their own.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 import orjson
 
@@ -21,13 +35,13 @@ from llm.errors import InvalidRequest, ProviderError
 from llm.fields import Secret
 from llm.providers import failures
 from llm.providers.base import Decoder, StreamReader
+from llm.providers.openai_request import request_body, unsupported
 from llm.providers.openai_response import ChatReader, completion
 from llm.providers.sse import SseDecoder
 from llm.types import Provider
 
-_CAPS = ("max_tokens", "max_completion_tokens")
-# Other tiers cost other prices than the card that the request was reserved and is billed at.
-_SERVICE_TIERS = ("auto", "default")
+# `unsupported` and what is below the adapter serve the other dialects too.
+__all__ = ["ADAPTER", "OpenAI", "auth_headers", "is_byok", "json_headers", "secret_of", "unsupported"]
 
 
 class OpenAI:
@@ -95,45 +109,3 @@ def secret_of(call: Call) -> Secret | None:
 
 def is_byok(call: Call) -> bool:
     return call.target.key_source == "byok"
-
-
-def unsupported(quirks: Mapping[str, Any]) -> frozenset[str]:
-    """The quirk `unsupported_params`."""
-    return frozenset(quirks.get("unsupported_params") or ())
-
-
-def request_body(call: Call) -> tuple[dict[str, Any], list[str]]:
-    """The body for the provider and the names of what was taken out of it. `call.body` stays as it is."""
-    quirks = call.target.model.quirks
-    refused = unsupported(quirks)
-    body = {name: value for name, value in call.body.items() if value is not None and name not in _CAPS}
-    dropped = sorted(refused & body.keys())
-    for name in dropped:
-        del body[name]
-    if body.get("service_tier", "auto") not in _SERVICE_TIERS:
-        del body["service_tier"]
-        dropped.append("service_tier")
-    body["model"] = call.target.model.model_id
-    body["messages"] = _messages(body.get("messages"), quirks)
-    body[quirks.get("token_cap_field") or "max_tokens"] = call.target.output_cap
-    if call.temperature is not None and "temperature" not in refused:
-        body.setdefault("temperature", float(call.temperature))
-    options = body.pop("stream_options", None)
-    body.pop("stream", None)
-    if call.stream:
-        body["stream"] = True
-        if quirks.get("supports_stream_usage", True):
-            body["stream_options"] = (options if isinstance(options, dict) else {}) | {"include_usage": True}
-    return body, dropped
-
-
-def _messages(messages: Any, quirks: Mapping[str, Any]) -> Any:
-    """As they are, but for a role that most vendors do not know."""
-    if quirks.get("developer_role") or not isinstance(messages, list):
-        return messages
-    if not any(isinstance(one, dict) and one.get("role") == "developer" for one in messages):
-        return messages
-    return [
-        one | {"role": "system"} if isinstance(one, dict) and one.get("role") == "developer" else one
-        for one in messages
-    ]

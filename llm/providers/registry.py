@@ -8,10 +8,16 @@ from llm.providers.base import Adapter
 # By dialect and kind of call. Each module has its adapter as ADAPTER.
 _MODULES = {
     ("openai", "chat"): "openai",
+    ("openai", "embedding"): "openai_embeddings",
+    ("openai", "completion"): "openai_completions",
     ("anthropic", "chat"): "anthropic",
     ("bedrock", "chat"): "bedrock",
     ("bedrock", "embedding"): "bedrock_embeddings",
+    ("cohere", "chat"): "cohere",
+    ("cohere", "embedding"): "cohere_embeddings",
     ("sandbox", "chat"): "sandbox",
+    ("sandbox", "embedding"): "sandbox_embeddings",
+    ("sandbox", "completion"): "sandbox_completions",
 }
 
 

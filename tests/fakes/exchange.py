@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import anthropic_wire, bedrock_wire, openai_wire
+from . import anthropic_wire, bedrock_wire, cohere_wire, openai_wire
 from .answer import output_cap, prompt_tokens
 from .behaviour import Behaviour, Json
 from .bill import Account, Bill, Tokens
@@ -19,7 +19,8 @@ from .sse import Frame, Tape, dump
 
 CHAT, MESSAGES, EMBEDDINGS = "/v1/chat/completions", "/v1/messages", "/v1/embeddings"
 MODELS, MODEL_INFO, COUNT_TOKENS = "/v1/models", "/v1/model/info", "/v1/messages/count_tokens"
-_POSTS = (CHAT, MESSAGES, EMBEDDINGS, COUNT_TOKENS)
+COHERE_CHAT, COHERE_EMBED = "/v2/chat", "/v2/embed"
+_POSTS = (CHAT, MESSAGES, EMBEDDINGS, COUNT_TOKENS, COHERE_CHAT, COHERE_EMBED)
 _YIELD_EVERY = 16
 
 
@@ -63,6 +64,8 @@ class Exchange:
         self.anthropic = path.startswith(MESSAGES) or "anthropic-version" in request.headers
         self.aws = bedrock_wire.action(path)
         self.wire: Any = anthropic_wire if self.anthropic else bedrock_wire if self.aws else openai_wire
+        if path in (COHERE_CHAT, COHERE_EMBED):
+            self.wire = cohere_wire
         self.body: Json = captured.body if isinstance(captured.body, dict) else {}
         if self.aws:
             self.body = bedrock_wire.neutral(path, self.body)
@@ -91,9 +94,9 @@ class Exchange:
         refusal = self._refusal()
         if refusal is not None:
             await self._plain(*refusal)
-        elif request.path in (CHAT, MESSAGES) or self.aws in bedrock_wire.CHATS:
+        elif request.path in (CHAT, MESSAGES, COHERE_CHAT) or self.aws in bedrock_wire.CHATS:
             await self._completion()
-        elif request.path == EMBEDDINGS or self.aws == bedrock_wire.INVOKE:
+        elif request.path in (EMBEDDINGS, COHERE_EMBED) or self.aws == bedrock_wire.INVOKE:
             await self._embeddings()
         elif request.path == COUNT_TOKENS:
             await self._plain(200, {"input_tokens": prompt_tokens(self.body)})
@@ -137,8 +140,8 @@ class Exchange:
             return self._error(400, "We could not parse the JSON body of your request.")
         if not isinstance(self.body.get("model"), str):
             return self._error(400, "you must provide a model parameter")
-        if path == EMBEDDINGS or self.aws == bedrock_wire.INVOKE:
-            missing = openai_wire.embedding_inputs(self.body) is None
+        if path in (EMBEDDINGS, COHERE_EMBED) or self.aws == bedrock_wire.INVOKE:
+            missing = self._inputs() is None
             return self._error(400, "'input' is a required property") if missing else None
         if not isinstance(self.body.get("messages"), list):
             return self._error(400, "messages: Field required")
@@ -196,13 +199,18 @@ class Exchange:
             await self._plain(200, wire.plain(said, behaviour), account)
 
     async def _embeddings(self) -> None:
-        inputs = openai_wire.embedding_inputs(self.body) or []
+        inputs = self._inputs() or []
         prompt = self.behaviour.prompt_tokens
         if prompt is None:
             prompt = openai_wire.embedding_tokens(inputs)
         account = self._open(Tokens(prompt=prompt), stream=False)
-        vectors = openai_wire.embeddings(self.body, inputs, self.behaviour, prompt)
+        wire = cohere_wire if self.wire is cohere_wire else openai_wire
+        vectors = wire.embeddings(self.body, inputs, self.behaviour, prompt)
         await self._plain(200, bedrock_wire.titan(vectors) if self.aws else vectors, account)
+
+    def _inputs(self) -> list[Any] | None:
+        """What is to be embedded; None if nothing is, or not as this dialect asks for it."""
+        return cohere_wire.texts(self.body) if self.wire is cohere_wire else openai_wire.embedding_inputs(self.body)
 
     def _models(self) -> Any:
         if self.behaviour.listing is not None:

@@ -55,7 +55,7 @@ def customer(world: World) -> Customer:
     return world.customer()
 
 
-@pytest.fixture(params=["openai", "anthropic", "bedrock"])
+@pytest.fixture(params=["openai", "anthropic", "bedrock", "cohere"])
 def vendor(request: pytest.FixtureRequest, world: World) -> Vendor:
     """Each dialect in turn."""
     return world.vendors[request.param]

@@ -137,21 +137,27 @@ class Vendor:
     def reference(self) -> str:
         return f"{self.provider.slug}/{self.model.model_id}"
 
+    def cached(self, tokens: int) -> int:
+        """Of cached tokens, those that it bills as such: Cohere counts them, but bills none."""
+        return 0 if self.name == "cohere" else tokens
+
 
 class World:
-    """The stage. `world.vendors["openai"]`, `"anthropic"` and `"bedrock"` each sell a model `m` at the same price."""
+    """The stage. `world.vendors`, by dialect ("openai", "anthropic", ...), each sell a model `m` at the same price."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.fake = FakeProvider().start()
         self.other = FakeProvider().start()
         self.aws = FakeProvider().start()
-        self.fakes = (self.fake, self.other, self.aws)
+        self.canadian = FakeProvider().start()
+        self.fakes = (self.fake, self.other, self.aws, self.canadian)
         cast.make_power_levels()
         self.vendors = {
             "openai": self._vendor("openai", "fakeai", self.fake),
             "anthropic": self._vendor("anthropic", "fakethropic", self.other),
             "bedrock": self._vendor("bedrock", "fakerock", self.aws),
+            "cohere": self._vendor("cohere", "fakohere", self.canadian),
         }
         self.refresh()
 
@@ -162,6 +168,8 @@ class World:
     def provider(self, slug: str, fake: FakeProvider | None, dialect: str = "openai", **values: Any) -> LLMProvider:
         """A provider with a platform key; without a fake nobody listens."""
         url = cast.UNREACHABLE if fake is None else fake.base_url
+        if dialect == "cohere":
+            url = url.replace("/v1", "/v2")
         found = cast.make_provider(slug, url, dialect, **values)
         cast.make_credential(found, PLATFORM_KEY)
         return found
