@@ -12,6 +12,7 @@ from llm.calls import Call
 from llm.errors import InvalidRequest
 from llm.providers import cohere_messages, cohere_schema
 from llm.providers.openai import unsupported
+from llm.providers.openai_request import cache_marks
 
 Json = dict[str, Any]
 
@@ -50,7 +51,7 @@ class _Builder:
         self._refuse()
         reasoning = self.call.target.model.is_reasoning
         self.body["messages"], dropped = cohere_messages.messages(self.given.get("messages"), reasoning=reasoning)
-        self.dropped += dropped
+        self.dropped += dropped + cache_marks(self.given)
         self._tools()
         self._response_format()
         self._thinking()

@@ -175,6 +175,14 @@ def _reasoning_text(message: Json) -> str:
     return "".join(one for one in texts if isinstance(one, str))
 
 
+def cache_marks(body: Mapping[str, Any]) -> list[str]:
+    """What to report as dropped where a dialect has no `cache_control`: its name if a message, part or tool has it."""
+    found: list[str] = []
+    for name in ("messages", "tools"):
+        _each(body.get(name), found, _uncached)
+    return found[:1]
+
+
 def _uncached(one: Json, dropped: list[str]) -> Json:
     """A message, part or tool without `cache_control`; the same object if it has none."""
     if "cache_control" in one:

@@ -30,6 +30,9 @@ EXCEPT: dict[tuple[str, str], str] = {
     ("one tool call at a time", "bedrock"): DROPPED,
     ("end user", "bedrock"): DROPPED,
     ("several choices", "cohere"): REFUSED,
+    ("one tool call at a time", "cohere"): DROPPED,
+    ("end user", "cohere"): DROPPED,
+    ("prompt caching marks", "cohere"): DROPPED,
 }
 # And on one wire alone.
 WIRE_EXCEPT: dict[tuple[str, str, str], str] = {
