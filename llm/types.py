@@ -13,8 +13,15 @@ from typing import Any
 from billing.pricing import PriceCard
 from llm.fields import Secret
 
-# Those whose adapter is built; models of any other are kept out of routing.
-DIALECTS = frozenset({"openai", "anthropic", "bedrock", "cohere", "sandbox"})
+# (dialect, kind of call) whose adapter is built; models of any other are kept out of routing.
+BUILT = frozenset(
+    {
+        *((dialect, "chat") for dialect in ("openai", "anthropic", "bedrock", "cohere", "sandbox")),
+        *((dialect, "embedding") for dialect in ("openai", "bedrock", "cohere", "sandbox")),
+        *((dialect, "completion") for dialect in ("openai", "sandbox")),
+    }
+)
+DIALECTS = frozenset(dialect for dialect, _ in BUILT)
 
 # --- The catalog, frozen ----------------------------------------------------------------------------------------------
 
@@ -131,7 +138,7 @@ class Snapshot:
     by_family: Mapping[str, tuple[Model, ...]]
     rules: Mapping[str, tuple[Rule, ...]]  # by power level
     policies: Mapping[str, Policy]
-    dialects: frozenset[str] = DIALECTS
+    built: frozenset[tuple[str, str]] = BUILT
     # What routing worked out of this snapshot once and for all; it dies with it. Never part of what the snapshot says.
     derived: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -188,6 +195,7 @@ class RouteRequest:
     needs: frozenset[str] = frozenset()  # of "streaming", "tools", "vision", "json"
     kind: str = "chat"
     text: str = ""  # the last user message, for task detection; never kept
+    only: tuple[str, str] | None = None  # (dialect, field): the field holds what no other dialect can express
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

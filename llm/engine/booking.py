@@ -14,7 +14,6 @@ from llm.calls import Call, Usage
 from llm.engine import bookkeeping, metrics
 from llm.engine.attempt import Progress
 from llm.engine.bookkeeping import NOTHING_USED, Attempt, Result, Status
-from llm.errors import InvalidRequest
 from llm.types import ChatRequest, Credential, Decision, Rejection, Target, TenantState
 from tenants.auth import Caller
 from tenants.errors import TollgateError
@@ -45,13 +44,6 @@ class Booking:
         request, config, native = self.request, self.decision.config, self.request.native
         dialect = self.target.model.provider.dialect
         speaks = native is not None and native.dialect == dialect
-        if native is not None and native.only is not None and not speaks:
-            raise InvalidRequest(
-                f"`{native.only}` cannot be expressed for {self.target.model.reference}, whose API has no such thing. "
-                f"Leave it out, or choose a model that is reached in the dialect {native.dialect}.",
-                param=native.only,
-                code="unsupported_parameter",
-            )
         return Call(
             target=self.target,
             body={**request.body, **request.beyond} if request.beyond and dialect != "openai" else request.body,

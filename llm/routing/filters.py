@@ -134,10 +134,10 @@ def credential(question: Question, entry: Entry) -> Refusal | None:
 
 
 def dialect_unsupported(question: Question, entry: Entry) -> Refusal | None:
-    dialect = entry.model.provider.dialect
-    if dialect in question.snapshot.dialects:
+    dialect, kind = entry.model.provider.dialect, question.request.kind
+    if (dialect, kind) in question.snapshot.built or not entry.model.serves(kind):  # the latter is `capability`'s
         return None
-    return "dialect_unsupported", f"the adapter for {dialect} is not built yet"
+    return "dialect_unsupported", f"the adapter for {dialect} is not built yet for {kind}"
 
 
 def capability(question: Question, entry: Entry) -> Refusal | None:
@@ -146,6 +146,8 @@ def capability(question: Question, entry: Entry) -> Refusal | None:
         if request.kind == "completion":
             return "capability", "it serves no legacy completions: send messages to /v1/chat/completions"
         return "capability", f"it is for {model.kind}, and this is a request for {request.kind}"
+    if request.only is not None and request.only[0] != model.provider.dialect:
+        return "capability", f"its API has no words for `{request.only[1]}`"
     if request.needs <= model.supports:
         return None
     return "capability", f"it has no {' and no '.join(sorted(request.needs - model.supports))}"

@@ -78,7 +78,9 @@ def _answer(walk: Walk) -> Decision:
         asked = question.request.model or AUTO
         why = refusal.message(asked, question.wish.level, rejections, search.deciding)
         decision = _decision(question, (), why, candidates, rejections, ())
-        raise refusal.no_route(decision, search.deciding, question.now)
+        only, deciding = question.request.only, search.deciding
+        in_the_way = only[1] if only is not None and deciding is not None and deciding.code == "capability" else None
+        raise refusal.no_route(decision, deciding, question.now, param=in_the_way)
     if len(route) == 1:
         targets = targets_of(question, route[0], KEYS_PER_MODEL)
     else:

@@ -98,11 +98,12 @@ def message(requested: str, level: str, rejections: list[Rejection], deciding: R
     return f"No model can serve `{asked}` now: {reasons}{more}. {next_step}"
 
 
-def no_route(decision: Decision, deciding: Rejection | None, now: datetime) -> NoRoute:
+def no_route(decision: Decision, deciding: Rejection | None, now: datetime, *, param: str | None = None) -> NoRoute:
     """The error for a decision without targets. `decision.reason` should be its message. Where breakers are in the way
-    it says when the first of them lets a request try."""
+    it says when the first of them lets a request try. `param`: the field that is in the way."""
     answer = answer_for(decision.rejections, deciding)
     error = NoRoute(decision.reason, status=answer.status, code=answer.code, type_=answer.type, decision=decision)
+    error.param = param
     opens = [one.block.until for one in decision.rejections if one.block is not None]
     if error.retryable and opens:
         error.retry_after = max(0.0, min(opens) - now.timestamp())

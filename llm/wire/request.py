@@ -112,7 +112,7 @@ def _extra(body: Json, headers: Mapping[bytes, bytes], name: str) -> str | None:
 
 def assembled(asked: Asked, wishes: Mapping[str, str | None], raw: bytes, incoming: Incoming) -> ChatRequest:
     """The request that the journey takes. `raw` is the body as it came. Raises InvalidRequest."""
-    body, size = asked.body, asked.size
+    body, size, native = asked.body, asked.size, asked.native
     session_id = _header(incoming.headers, b"x-session-id")
     route = RouteRequest(
         request_id=incoming.id,
@@ -124,6 +124,7 @@ def assembled(asked: Asked, wishes: Mapping[str, str | None], raw: bytes, incomi
         needs=asked.needs,
         kind=asked.kind,
         text=asked.text,
+        only=None if native is None or native.only is None else (native.dialect, native.only),
         **wishes,
     )
     return ChatRequest(
@@ -143,7 +144,7 @@ def assembled(asked: Asked, wishes: Mapping[str, str | None], raw: bytes, incomi
         idempotency=_idempotency(incoming.headers, raw),
         received=incoming.received,
         now=datetime.now(UTC),
-        native=asked.native,
+        native=native,
         beyond=asked.beyond,
     )
 
