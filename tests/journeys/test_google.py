@@ -10,7 +10,7 @@ from llm.catalog import model_list, probes
 from llm.engine import oauth
 from llm.models import LLMProvider
 from tests import cast
-from tests.fakes import Behaviour, google_wire
+from tests.fakes import Behaviour, google_wire, openai_wire
 from tests.journeys.test_streams import CALLS, TOOLS, obeys, streamed
 from tests.journeys.world import ASK, PLATFORM_KEY, Customer, World, eventually, frames_of, usd
 from tests.llm.test_oauth import secret
@@ -253,3 +253,14 @@ def test_googles_list_is_read_page_by_page_with_its_limits(world: World) -> None
 def test_vertexs_list_is_read_too(world: World, vertex: LLMProvider) -> None:
     world.gemini.script("m-2", Behaviour())
     assert [one.model_id for one in model_list.read(vertex)] == ["m-2"]
+
+
+def test_vectors_come_over_the_wire_and_what_nobody_counted_is_estimated(world: World, customer: Customer) -> None:
+    world.model(world.vendors["google"].provider, "gemini-e", kind="embedding", output=None, cached=None)
+    world.refresh()
+    texts = ["one two", "three"]
+    answer = customer.openai.embeddings.create(model="fakegoogle/gemini-e", input=texts, dimensions=4)
+    assert [row.embedding for row in answer.data] == [pytest.approx(openai_wire.vector(text, 4)) for text in texts]
+    row = customer.row()
+    assert (row.is_estimated, row.budget_usd) == (True, usd(answer.usage.prompt_tokens))
+    assert row.budget_usd > 0
