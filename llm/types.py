@@ -16,8 +16,8 @@ from llm.fields import Secret
 # (dialect, kind of call) whose adapter is built; models of any other are kept out of routing.
 BUILT = frozenset(
     {
-        *((dialect, "chat") for dialect in ("openai", "anthropic", "bedrock", "cohere", "sandbox")),
-        *((dialect, "embedding") for dialect in ("openai", "bedrock", "cohere", "sandbox")),
+        *((dialect, "chat") for dialect in ("openai", "anthropic", "bedrock", "cohere", "google", "sandbox")),
+        *((dialect, "embedding") for dialect in ("openai", "bedrock", "cohere", "google", "sandbox")),
         *((dialect, "completion") for dialect in ("openai", "sandbox")),
     }
 )
@@ -28,13 +28,15 @@ DIALECTS = frozenset(dialect for dialect, _ in BUILT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """A provider key that may be used now. `id` is None for a key from the environment."""
+    """A provider key that may be used now. `id` is None for a key from the environment. `project` is the cloud project
+    that a service account's key belongs to."""
 
     id: uuid.UUID | None
     name: str
     secret: Secret = field(repr=False)
     source: str  # "platform" | "byok"
     weight: int = 100
+    project: str = ""
 
 
 def number_of(credential: Credential | None) -> int:

@@ -59,7 +59,8 @@ class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic 
         label="Key",
         widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password", "placeholder": "paste a key"}),
         help_text="Encrypted when it is saved, and never shown again. Empty keeps the key that is there. Amazon "
-        "Bedrock: an API key, or ACCESS_KEY_ID:SECRET_ACCESS_KEY[:SESSION_TOKEN], or those as a JSON object.",
+        "Bedrock: an API key, or ACCESS_KEY_ID:SECRET_ACCESS_KEY[:SESSION_TOKEN], or those as a JSON object. "
+        "Vertex AI: a service account's whole JSON.",
     )
 
     class Meta:

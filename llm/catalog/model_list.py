@@ -1,6 +1,7 @@
 """A provider's own list of its models, read with the platform's key and not trusted: bounded, checked, put into words.
 
-Read are OpenAI's shape (`{"data": [{"id": ...}]}`, or the bare list some vendors send) and Anthropic's, which is alike.
+Read are OpenAI's shape (`{"data": [{"id": ...}]}`, or the bare list some vendors send), Anthropic's, which is alike,
+and Google's (`{"models": [{"name": "models/...", ...}]}`; Vertex AI has `publisherModels`), page by page.
 What a vendor adds about a model is used under the names most of them use. A proxy that keeps such facts elsewhere says
 so by its quirk `model_info`, a path below the base URL that answers as LiteLLM's `/model/info` does.
 """
@@ -8,6 +9,7 @@ so by its quirk `model_info`, a path below the base URL that answers as LiteLLM'
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -20,12 +22,19 @@ MAX_BYTES = 16 * 1024 * 1024  # LiteLLM says 6 KB about each model
 MAX_MODELS = 5_000
 LONGEST_ID = 200  # characters: what LLMModel.model_id holds
 _MAX_TOKENS = 2**31 - 1
+_MAX_PAGES = 60
+_UNREAD = "Lists of the dialects openai, anthropic and google are read. Add its models by hand."
+# Anthropic gives twenty and Google fifty unless asked for more, and neither more than a thousand.
+_LISTS = {Dialect.ANTHROPIC.value: "/models?limit=1000", Dialect.GOOGLE.value: "?pageSize=1000"}
 _SHOWN = 80
 
 # Our field -> the names it goes by, the first that holds a whole number is taken. LiteLLM's `max_tokens` is an output.
 _NUMBERS: Mapping[str, Sequence[str]] = {
-    "context_window": ("context_length", "context_window", "max_context_length", "max_model_len", "max_input_tokens"),
-    "max_output_tokens": ("max_output_tokens", "max_completion_tokens", "max_tokens"),
+    "context_window": (
+        *("context_length", "context_window", "max_context_length", "max_model_len", "max_input_tokens"),
+        "inputTokenLimit",
+    ),
+    "max_output_tokens": ("max_output_tokens", "max_completion_tokens", "max_tokens", "outputTokenLimit"),
 }
 _FLAGS: Mapping[str, str] = {
     "supports_function_calling": "supports_function_calling",
@@ -36,6 +45,11 @@ _FLAGS: Mapping[str, str] = {
 _KINDS = {
     "chat": Kind.CHAT, "completion": Kind.CHAT, "responses": Kind.CHAT, "language": Kind.CHAT, "code": Kind.CHAT,
     "embedding": Kind.EMBEDDING, "embeddings": Kind.EMBEDDING,
+}  # fmt: skip
+# What a model of Google's can be asked for, the first that it has -> its kind, in the words above and below.
+_METHODS = {
+    "generateContent": "chat", "embedContent": "embedding", "batchEmbedContents": "embedding",
+    "bidiGenerateContent": "realtime", "predictLongRunning": "video",
 }  # fmt: skip
 _NOT_SERVED = frozenset(
     {
@@ -60,11 +74,9 @@ class Listed:
 
 def read(provider: LLMProvider) -> list[Listed]:
     """The provider's list, in its order, each id once. Raises Conflict("model_list_unavailable") in words."""
-    if provider.dialect not in (Dialect.OPENAI, Dialect.ANTHROPIC):
-        raise _unavailable(provider, "Lists of the dialects openai and anthropic are read. Add its models by hand.")
-    # Anthropic gives twenty unless asked for more, and never more than a thousand.
-    path = "/models?limit=1000" if provider.dialect == Dialect.ANTHROPIC else ""
-    entries = _entries(provider, path)
+    if provider.dialect not in (*_LISTS, Dialect.OPENAI):
+        raise _unavailable(provider, _UNREAD)
+    entries = _entries(provider, _LISTS.get(provider.dialect, ""))
     more = _infos(provider)
     found: dict[tuple[str, str], Listed] = {}
     for number, entry in enumerate(entries, start=1):
@@ -74,6 +86,23 @@ def read(provider: LLMProvider) -> list[Listed]:
 
 
 def _entries(provider: LLMProvider, path: str) -> list[Any]:
+    """All pages. Only Google's lists have several: the others give all they have to who asks for enough."""
+    found: list[Any] = []
+    page = path
+    for _ in range(_MAX_PAGES):
+        entries, following = _page(provider, page)
+        found += entries
+        if len(found) > MAX_MODELS:
+            said = f"It lists {len(found):,} models, and {MAX_MODELS:,} are accepted. Add those you want by hand."
+            raise _unavailable(provider, said)
+        if not following:
+            break
+        page = f"{path}&pageToken={quote(following, safe='')}"
+    return found
+
+
+def _page(provider: LLMProvider, path: str) -> tuple[list[Any], str]:
+    """One page, and the token of the one behind it."""
     answer, key_name = probes.ask_with_platform_key(provider, path=path, most=MAX_BYTES)
     if answer.refused and not key_name:
         raise _unavailable(provider, "There is no platform key to ask with. Add one, or set its environment variable.")
@@ -81,13 +110,11 @@ def _entries(provider: LLMProvider, path: str) -> list[Any]:
     if problem:
         raise _unavailable(provider, problem)
     try:
-        entries = _data(answer.body)
+        if provider.dialect == Dialect.GOOGLE:
+            return _googles(answer.body)
+        return _data(answer.body), ""
     except ValueError as error:
         raise _unavailable(provider, "Its answer is no list of models. Is the base URL right?") from error
-    if len(entries) > MAX_MODELS:
-        said = f"It lists {len(entries):,} models, and {MAX_MODELS:,} are accepted. Add those you want by hand."
-        raise _unavailable(provider, said)
-    return entries
 
 
 def _data(body: bytes) -> list[Any]:
@@ -97,6 +124,26 @@ def _data(body: bytes) -> list[Any]:
     if not isinstance(entries, list):
         raise ValueError("no list")
     return entries
+
+
+def _googles(body: bytes) -> tuple[list[Any], str]:
+    """Google's entries under the names that others use, and the next page's token. Raises ValueError for no list."""
+    found = orjson.loads(body)
+    entries = found.get("models", found.get("publisherModels", [])) if isinstance(found, dict) else None
+    if not isinstance(entries, list):
+        raise ValueError("no list")
+    following = found.get("nextPageToken")
+    return [_google(one) for one in entries], following if isinstance(following, str) else ""
+
+
+def _google(entry: Any) -> Any:
+    if not isinstance(entry, dict) or not isinstance(name := entry.get("name"), str):
+        return entry
+    methods = entry.get("supportedGenerationMethods")
+    known = methods if isinstance(methods, list) else []
+    mode = next((mode for method, mode in _METHODS.items() if method in known), "image_generation" if known else None)
+    short = name.removeprefix("publishers/google/").removeprefix("models/")
+    return entry | {"id": short, "display_name": entry.get("displayName"), "mode": mode}
 
 
 def _unavailable(provider: LLMProvider, why: str) -> Conflict:

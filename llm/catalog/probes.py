@@ -14,8 +14,9 @@ from django.db import transaction
 
 from llm import types
 from llm.catalog import addresses, credentials
-from llm.choices import Dialect, HealthStatus
-from llm.engine import http
+from llm.choices import AuthType, Dialect, HealthStatus
+from llm.engine import http, oauth
+from llm.errors import ProviderError
 from llm.fields import CannotDecrypt, Secret
 from llm.models import LLMProvider, ProviderHealthCheck
 from llm.providers import failures, registry
@@ -118,6 +119,8 @@ def ask_with_platform_key(provider: LLMProvider, *, path: str = "", most: int = 
 def ask(provider: LLMProvider, secret: Secret | None, *, path: str = "", most: int = 0) -> Answer:
     """One GET: of the list of models, or of a path below the base URL. A good answer is read up to `most` bytes; a
     larger or endless one is a problem. With 0 it is not read at all.
+
+    A service account's key is exchanged for a token first; one that gets none is refused.
     """
     if provider.dialect == Dialect.SANDBOX:
         return Answer(status_code=200, response_time_ms=0)
@@ -130,7 +133,7 @@ def ask(provider: LLMProvider, secret: Secret | None, *, path: str = "", most: i
         return Answer(status_code=None, response_time_ms=None, problem=PLACEHOLDER)
     started = time.monotonic()
     try:
-        asked = adapter.models_request(described, secret, now=datetime.now(UTC), path=path)
+        asked = adapter.models_request(described, _usable(described, secret), now=datetime.now(UTC), path=path)
         # Streamed, to read no more than was asked for: whoever is at that address could send a body without end.
         with (
             http.sync_client() as client,
@@ -140,14 +143,23 @@ def ask(provider: LLMProvider, secret: Secret | None, *, path: str = "", most: i
             code = response.status_code
             wanted = most if code < 300 else http.MAX_ERROR_BYTES if code == 400 else 0
             body = http.capped(response, wanted, within_s=WHOLE_S) if wanted else b""
-    except http.NetworkError:
+    except (*http.NetworkError, ProviderError):  # the provider, or who gives out its tokens
         return Answer(status_code=None, response_time_ms=None, problem=UNREACHABLE)
+    except oauth.NotGranted as error:
+        return Answer(status_code=None, response_time_ms=None, problem=str(error), refused=True)
     except ValueError:  # a URL that is none, a key that no header can carry
         return Answer(status_code=None, response_time_ms=None, problem=MALFORMED)
     if body is None and code < 300:
         return Answer(status_code=None, response_time_ms=elapsed, problem=TOO_LARGE)
     refused = code in _REFUSED or failures.refuses_key(code, body or b"")
     return Answer(status_code=code, response_time_ms=elapsed, refused=refused, body=body or b"")
+
+
+def _usable(provider: types.Provider, secret: Secret | None) -> Secret | None:
+    """The key as it travels. Raises oauth.NotGranted, ProviderError, http.NetworkError."""
+    if secret is None or provider.auth_type != AuthType.OAUTH or not oauth.is_account(secret):
+        return secret
+    return oauth.TOKENS.get_now(secret, token_uri=oauth.token_uri(provider.quirks)).token
 
 
 UNSUPPORTED = "Its dialect is not built in yet, so its models are not routed to."
@@ -173,7 +185,8 @@ def _described(provider: LLMProvider) -> types.Provider:
 def _judge(provider: LLMProvider, answer: Answer, *, key_name: str) -> Verdict:
     code = answer.status_code
     if code is None and answer.problem != UNREACHABLE:
-        return Verdict(status=HealthStatus.UNKNOWN, error=answer.problem)
+        status = HealthStatus.DEGRADED if answer.refused else HealthStatus.UNKNOWN
+        return Verdict(status=status, error=answer.problem)
     if code is None or code >= 500:
         status = HealthStatus.DOWN if _failed_before(provider) else HealthStatus.DEGRADED
         return Verdict(status=status, error=answer.problem or f"It answered HTTP {code}: the fault is on its side.")

@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 
 from llm.calls import Call, Completed, StreamEvent
+from llm.engine import oauth
 from llm.engine.channel import PING, Channel
 from llm.engine.http import MAX_ERROR_BYTES, Answer, Client
 from llm.errors import ProviderError, UpstreamFailed, UpstreamInvalid, UpstreamTimeout
@@ -175,7 +176,7 @@ def _adapter(call: Call) -> Adapter:
 async def _send(client: Client, call: Call, progress: Progress) -> Answer:
     """Raises the ProviderError that a refusing answer is."""
     adapter = _adapter(call)
-    upstream = adapter.build(call)
+    upstream = adapter.build(await oauth.with_token(client, call))
     progress.dropped = (*call.dropped, *upstream.dropped)
     answer = await client.send(upstream, progress.connected)
     if answer.status == 200:
@@ -186,6 +187,8 @@ async def _send(client: Client, call: Call, progress: Progress) -> Answer:
         body = b""  # the status says enough
     finally:
         await answer.close()
+    if answer.status == 401:
+        oauth.refused(call)
     byok = call.target.key_source == "byok"
     headers = {name.lower(): value for name, value in answer.headers.items()}
     raise adapter.parse_error(answer.status, headers, body, byok=byok)

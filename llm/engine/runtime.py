@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from billing.ledger import Ledger
-from llm.engine import refusals, snapshot, tenant_state
+from llm.engine import oauth, refusals, snapshot, tenant_state
 from llm.engine.admission import LAST_MOMENT_S, Admission
 from llm.engine.health import Health
 from llm.engine.http import Client
@@ -112,6 +112,7 @@ class Runtime:
             await self._client.aclose()
             self._client = None
         tenant_state.forget()
+        oauth.TOKENS.clear()
         auth.CALLERS.clear()
 
     def spawn(self, journey: Coroutine[Any, Any, Any], *, stop: Callable[[], None]) -> "asyncio.Task[Any]":
@@ -165,5 +166,6 @@ def reset() -> Runtime:
     RUNTIME = Runtime()
     snapshot.WATCH.reset()
     tenant_state.forget()
+    oauth.TOKENS.clear()
     auth.CALLERS.clear()
     return RUNTIME

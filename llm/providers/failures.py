@@ -32,7 +32,7 @@ _UNSAFE = re.compile(
     | \b(?:bearer|basic)\s+[\w.~+/*-]{6,}=*                             # authorisation headers
     | \b(?:sk|pk|rk|gsk|xai|hf|nvapi|csk|pplx|fw|tgp|tg_live)[-_][\w*.…-]{3,}
     | \b(?:key|org|proj|req|user|acct)[-_](?=[a-z]*\d)[a-z0-9]{12,}      # account and request ids
-    | \bAIza[\w*-]{6,}
+    | \b(?:AIza|AQ\.|ya29\.)[\w.*-]{6,}                                # Google's keys and tokens
     | \barn:[\w-]+:[^\s'"<>)\]]+ | \bA[KS]IA[A-Z0-9]{8,} | \bABSK[\w+/=*-]{6,} | \bbedrock-api-key-[\w+/=*-]{6,}  # AWS
     | (?<![\w.-])[\w.-]*[*•…]{3,}[\w*•….-]*                             # masked keys
     | \b(?=[a-z]*\d)(?=\d*[a-z])[a-z0-9]{24,}\b                         # long runs of letters and digits
@@ -50,7 +50,7 @@ _PARAM = re.compile(r"^[A-Za-z0-9_.\[\]-]{1,80}$")
 
 # Words of an error object's `type` and `code`, first match wins, to the status the provider meant.
 _MEANS = (
-    (re.compile(r"rate_?limit|too_many_requests|insufficient_quota|quota_exceeded|throttl"), 429),
+    (re.compile(r"rate_?limit|too_many_requests|insufficient_quota|quota_exceeded|resource_exhausted|throttl"), 429),
     (re.compile(r"authentication|invalid_api_key|unauthori[sz]ed|permission|forbidden"), 401),
     (re.compile(r"billing|payment"), 402),
     (re.compile(r"not_found"), 404),
@@ -75,31 +75,61 @@ def by_status(status: int, headers: Mapping[str, str], body: bytes, *, byok: boo
         return _plain(401, byok=byok)
     if status in (400, 413, 422):
         return _rejected(status, parsed(body))
-    if status == 429:
-        return UpstreamRateLimited(
-            "The provider is limiting requests. Try again later.", retry_after=retry_after(headers)
-        )
-    if status == 408 or status >= 500:
-        return UpstreamFailed(f"The provider failed with status {status}.", retry_after=retry_after(headers))
+    if status in (408, 429) or status >= 500:
+        waits = (retry_after(headers), _retry_delay(_error_of(parsed(body))))
+        wait = max((one for one in waits if one is not None), default=None)
+        if status == 429:
+            return UpstreamRateLimited("The provider is limiting requests. Try again later.", retry_after=wait)
+        return UpstreamFailed(f"The provider failed with status {status}.", retry_after=wait)
     return _plain(status, byok=byok)
 
 
 def refuses_key(status: int, body: bytes) -> bool:
-    """True for a 400 that means 401: LiteLLM without a database, which has nowhere to look an unknown key up."""
-    if status != 400 or b"no_db_connection" not in body[:_BODY_CAP]:
+    """True for a 400 that means 401: LiteLLM without a database, which has nowhere to look an unknown key up, and
+    Gemini, which calls an unknown or expired key an invalid argument."""
+    if status != 400 or not any(word in body[:_BODY_CAP] for word in (b"no_db_connection", b"API_KEY_INVALID")):
         return False
-    found = parsed(body)
-    error = found.get("error") if isinstance(found, Mapping) else None
-    return isinstance(error, Mapping) and error.get("type") == "no_db_connection"
+    return _refuses_key(_error_of(parsed(body)))
+
+
+def _refuses_key(error: Any) -> bool:
+    if not isinstance(error, Mapping):
+        return False
+    return error.get("type") == "no_db_connection" or any(
+        one.get("reason") == "API_KEY_INVALID" for one in _details(error)
+    )
+
+
+def _error_of(found: Any) -> Any:
+    """The error object of an error body, in a list too (Gemini); None if it has none."""
+    if isinstance(found, list):
+        found = found[0] if found else None
+    return found.get("error") if isinstance(found, Mapping) else None
+
+
+def _details(error: Any) -> list[Mapping[str, Any]]:
+    """Google's `details`, each said by its `@type` (google.rpc.ErrorInfo, RetryInfo, ...)."""
+    details = error.get("details") if isinstance(error, Mapping) else None
+    return [one for one in details if isinstance(one, Mapping)] if isinstance(details, list) else []
+
+
+def _retry_delay(error: Any) -> float | None:
+    """Seconds that Google's RetryInfo says to wait ("37.5s"); it sends no Retry-After."""
+    for one in _details(error):
+        if str(one.get("@type")).endswith("google.rpc.RetryInfo"):
+            return _number(str(one.get("retryDelay")).removesuffix("s"))
+    return None
 
 
 def in_band(error: Any, *, byok: bool) -> ProviderError:
     """The error an error object under 200 is, in a stream or as the whole body. Unknown ones may fall back."""
-    status = _status_of(error)
+    status = 401 if _refuses_key(error) else _status_of(error)
     if status in (400, 413, 422):
         return _rejected(status, {"error": error})
     if status == 429:
-        return UpstreamRateLimited("The provider is limiting requests. Try again later.")
+        return UpstreamRateLimited(
+            "The provider is limiting requests. Try again later.", retry_after=_retry_delay(error)
+        )
     if status in (401, 402, 403, 404):
         return _plain(status, byok=byok)
     return UpstreamFailed("The provider reported an error instead of an answer.")

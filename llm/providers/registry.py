@@ -15,6 +15,8 @@ _MODULES = {
     ("bedrock", "embedding"): "bedrock_embeddings",
     ("cohere", "chat"): "cohere",
     ("cohere", "embedding"): "cohere_embeddings",
+    ("google", "chat"): "google",
+    ("google", "embedding"): "google_embeddings",
     ("sandbox", "chat"): "sandbox",
     ("sandbox", "embedding"): "sandbox_embeddings",
     ("sandbox", "completion"): "sandbox_completions",

@@ -13,13 +13,16 @@ from typing import Any
 import orjson
 import structlog
 
-# Platform keys (tg_live_...), webhook secrets (whsec_...), provider keys (sk-...), bearer tokens, AWS ids and Google
-# keys. Kept to shapes that are never ordinary text, so that a message about "sk-" or "Bearer" stays readable.
+# Platform keys (tg_live_...), webhook secrets (whsec_...), provider keys (sk-...), bearer tokens, AWS ids, Google keys
+# and tokens, private keys. Kept to shapes that are never ordinary text, so that a message about "sk-" or "Bearer" stays
+# readable.
 _SECRETS = re.compile(
     r"""tg_(?:live|test)_[A-Za-z0-9]{4,}
       | \bwhsec_[A-Za-z0-9+/]{8,}=*
       | \b(?:sk|rk|pk|gsk|xai|pplx|nvapi|hf|r8)[-_][A-Za-z0-9_\-]{8,}
       | \bAIza[A-Za-z0-9_\-]{20,}
+      | \b(?:AQ|ya29)\.[A-Za-z0-9_\-.]{12,}
+      | -----BEGIN\ [A-Z\ ]*PRIVATE\ KEY-----[\s\S]*?(?:-----END[A-Z\ ]*-----|$)
       | \b(?:AKIA|ASIA)[A-Z0-9]{16}\b
       | (?i:(?<=bearer\ ))[A-Za-z0-9._~+/\-]{6,}=*
     """,

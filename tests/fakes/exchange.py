@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import anthropic_wire, bedrock_wire, cohere_wire, openai_wire
+from . import anthropic_wire, bedrock_wire, cohere_wire, google_wire, openai_wire
 from .answer import output_cap, prompt_tokens
 from .behaviour import Behaviour, Json
 from .bill import Account, Bill, Tokens
@@ -66,11 +66,20 @@ class Exchange:
         self.wire: Any = anthropic_wire if self.anthropic else bedrock_wire if self.aws else openai_wire
         if path in (COHERE_CHAT, COHERE_EMBED):
             self.wire = cohere_wire
+        self.google = google_wire.route(path)
+        if self.google is not None or "x-goog-api-key" in request.headers or path == google_wire.VERTEX_LIST:
+            self.wire = google_wire
         self.body: Json = captured.body if isinstance(captured.body, dict) else {}
         if self.aws:
             self.body = bedrock_wire.neutral(path, self.body)
-        listing = path == MODELS or path.startswith(MODELS + "/") or self.aws == bedrock_wire.LISTING
+        listing = path in (MODELS, google_wire.VERTEX_LIST) or self.aws == bedrock_wire.LISTING
+        listing = listing or (path.startswith(MODELS + "/") and self.google is None)
         self.model = MODELS if listing else MODEL_INFO if path == MODEL_INFO else str(self.body.get("model") or "")
+        if self.google is not None:
+            self.model = self.google.model
+            self.body = google_wire.as_chat(self.body, self.google) if self.google.chat else self.body
+        elif path == google_wire.TOKEN_PATH:
+            self.model = path
         self.behaviour = desk.take(self.model)
         self.reply = Reply(peer, self.behaviour, keep_alive=request.keep_alive)
         self.account: Account | None = None
@@ -94,10 +103,16 @@ class Exchange:
         refusal = self._refusal()
         if refusal is not None:
             await self._plain(*refusal)
-        elif request.path in (CHAT, MESSAGES, COHERE_CHAT) or self.aws in bedrock_wire.CHATS:
+        elif (
+            request.path in (CHAT, MESSAGES, COHERE_CHAT)
+            or self.aws in bedrock_wire.CHATS
+            or (self.google and self.google.chat)
+        ):
             await self._completion()
-        elif request.path in (EMBEDDINGS, COHERE_EMBED) or self.aws == bedrock_wire.INVOKE:
+        elif request.path in (EMBEDDINGS, COHERE_EMBED) or self.aws == bedrock_wire.INVOKE or self.google:
             await self._embeddings()
+        elif request.path == google_wire.TOKEN_PATH:
+            await self._plain(200, google_wire.token(self.captured.ordinal, self.behaviour))
         elif request.path == COUNT_TOKENS:
             await self._plain(200, {"input_tokens": prompt_tokens(self.body)})
         else:
@@ -114,21 +129,23 @@ class Exchange:
         if self.model == MODELS or (self.model == MODEL_INFO and behaviour.listing is not None):
             if method != "GET":
                 return self._error(405, "Method not allowed.")
-        elif path not in _POSTS and not self.aws:
+        elif path not in (*_POSTS, google_wire.TOKEN_PATH) and not self.aws and not self.google:
             return self._error(404, f"Invalid URL ({method} {path})")
         elif method != "POST":
             return self._error(405, "Method not allowed.")
         key, scripted = self.key(), behaviour.expected_key
-        if not (self.desk.accepts(key) if scripted is None else key == scripted):
-            return 403 if self.aws else 401, self.wire.wrong_key(key)
+        open_to_all = path == google_wire.TOKEN_PATH  # the claim itself says who asks
+        if not open_to_all and not (self.desk.accepts(key) if scripted is None else key == scripted):
+            by_key = "x-goog-api-key" in self.request.headers
+            return 403 if self.aws else 400 if by_key else 401, self.wire.wrong_key(key)
         if behaviour.status != 200:
             return behaviour.status, self._error_body()
-        if self.model == MODEL_INFO:
+        if self.model in (MODEL_INFO, google_wire.TOKEN_PATH):
             return None
         if self.aws == bedrock_wire.LISTING:
             return None
         if self.model == MODELS:
-            name = path[len(MODELS) + 1 :].replace("%2F", "/")
+            name = path[len(MODELS) + 1 :].replace("%2F", "/") if path.startswith(MODELS) else ""
             unknown = name and name not in self.desk.models()
             return self._error(404, f"The model '{name}' does not exist.") if unknown else None
         return self._bad_input()
@@ -136,13 +153,16 @@ class Exchange:
     def _bad_input(self) -> tuple[int, Json] | None:
         """A 400 if the body is not one this endpoint takes."""
         path = self.request.path
+        if self.google is not None:
+            missing = google_wire.bad_input(self.captured.body, self.google)
+            return self._error(400, missing) if missing else None
         if not isinstance(self.captured.body, dict):
             return self._error(400, "We could not parse the JSON body of your request.")
         if not isinstance(self.body.get("model"), str):
             return self._error(400, "you must provide a model parameter")
         if path in (EMBEDDINGS, COHERE_EMBED) or self.aws == bedrock_wire.INVOKE:
-            missing = self._inputs() is None
-            return self._error(400, "'input' is a required property") if missing else None
+            without = self._inputs() is None
+            return self._error(400, "'input' is a required property") if without else None
         if not isinstance(self.body.get("messages"), list):
             return self._error(400, "messages: Field required")
         if path == MESSAGES and output_cap(self.body) is None:
@@ -159,7 +179,9 @@ class Exchange:
         """The key the request carries, or nothing."""
         headers = self.request.headers
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        if scheme.lower() == "bearer":
+            return token.strip()
+        return headers.get("x-goog-api-key") or headers.get("x-api-key", "")
 
     # What is accepted
 
@@ -199,6 +221,10 @@ class Exchange:
             await self._plain(200, wire.plain(said, behaviour), account)
 
     async def _embeddings(self) -> None:
+        if self.google is not None:
+            account = self._open(Tokens(prompt=google_wire.embedded(self.body)[1]), stream=False)
+            await self._plain(200, google_wire.embeddings(self.body, self.behaviour, self.google), account)
+            return
         inputs = self._inputs() or []
         prompt = self.behaviour.prompt_tokens
         if prompt is None:
@@ -218,6 +244,8 @@ class Exchange:
         names, created = self.desk.models(), 1735689600
         if self.aws:
             return bedrock_wire.models(names)
+        if self.wire is google_wire:
+            return google_wire.models(names, vertex=self.request.path == google_wire.VERTEX_LIST)
         name = self.request.path[len(MODELS) + 1 :].replace("%2F", "/")
         if self.anthropic:
             return anthropic_wire.model(name) if name else anthropic_wire.models(names)

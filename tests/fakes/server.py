@@ -20,13 +20,14 @@ ANY = "*"
 
 
 class FakeProvider:
-    """A scripted LLM vendor on 127.0.0.1, speaking OpenAI and Anthropic, with its own bill.
+    """A scripted LLM vendor on 127.0.0.1, speaking OpenAI, Anthropic and Gemini, with its own bill.
 
     Use it as a context manager, or `start()` and `stop()`; after a stop, `start()` takes the same port again. Scripts
     survive that. Every method may be called from any thread.
 
     A model's behaviour is found so: the first one queued for it by `once`, else queued for "*", else its `script`, else
-    the script of "*", else the honest default. The model lists go by the name "/v1/models".
+    the script of "*", else the honest default. The model lists go by the name "/v1/models", Google's token endpoint by
+    "/token".
     """
 
     def __init__(self, *, port: int = 0, expected_key: str | None = None, keep_requests: int = 10_000) -> None:

@@ -38,6 +38,9 @@ def longest(vendor: Vendor, *, stream: bool) -> int:
     if vendor.name == "bedrock":
         body = {"messages": [{"role": "user", "content": [{"text": ASK[0]["content"]}]}]}
         path = f"/v1/model/m/converse{'-stream' if stream else ''}"
+    if vendor.name == "google":
+        body = {"contents": [{"role": "user", "parts": [{"text": ASK[0]["content"]}]}]}
+        path = f"/v1/models/m:{'streamGenerateContent?alt=sse' if stream else 'generateContent'}"
     raw = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len(raw)}\r\n\r\n"
     with closing(socket.create_connection((url.host, url.port))) as wire:

@@ -25,7 +25,7 @@ def db(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="module")
 def stage(django_db_setup: None, django_db_blocker: Any) -> Iterator[World]:
-    """A gateway and two vendors, for all tests of a module. Rows are committed, and all gone at the end."""
+    """A gateway and three vendors, for all tests of a module. Rows are committed, and all gone at the end."""
     with django_db_blocker.unblock():
         gateway = Gateway()
         gateway.start()
@@ -55,7 +55,7 @@ def customer(world: World) -> Customer:
     return world.customer()
 
 
-@pytest.fixture(params=["openai", "anthropic", "bedrock", "cohere"])
+@pytest.fixture(params=["openai", "anthropic", "bedrock", "cohere", "google"])
 def vendor(request: pytest.FixtureRequest, world: World) -> Vendor:
     """Each dialect in turn."""
     return world.vendors[request.param]

@@ -146,7 +146,7 @@ def shelf(world: World) -> dict[str, str]:
         world.model(provider, "small", context_window=1_000, max_output_tokens=500)
         world.model(cast.make_provider("keyless"), "m")
         world.model(world.provider("down", None, health_status="down"), "m")
-        world.model(world.provider("foreign", None, "google"), "m")
+        world.model(world.provider("foreign", None, "telegraph"), "m")
         world.refresh()
     return {}
 

@@ -10,7 +10,7 @@ import anthropic
 import pytest
 
 from tests import cast
-from tests.fakes import Behaviour
+from tests.fakes import Behaviour, google_wire
 from tests.fakes.anthropic_wire import SIGNATURE
 from tests.fakes.behaviour import DEFAULT_TEXT
 from tests.journeys.world import ASK, CACHED, Customer, Json, Vendor, World, price_of, usd
@@ -212,10 +212,14 @@ def test_parallel_tools_are_called_and_their_results_go_back(customer: Customer,
     messages = [*ASK, first.to_param(), {"role": "user", "content": [*results, {"type": "text", "text": "So?"}]}]
     second = ask(customer, vendor.reference, tools=[WEATHER], messages=messages)
     assert second.stop_reason == "tool_use" or second.content[0].text == DEFAULT_TEXT
-    sent = vendor.fake.requests[-1].body["messages"]
+    sent = vendor.turns()
     if vendor.name == "anthropic":
         assert sent[2]["content"] == [*results, {"type": "text", "text": "So?"}]
         assert [block["type"] for block in sent[1]["content"]] == ["text", "tool_use", "tool_use"]
+    elif vendor.name == "google":
+        assert sent[1]["parts"][1]["thoughtSignature"] == google_wire.SIGNATURE
+        answers = [part["functionResponse"]["response"] for part in sent[2]["parts"][:2]]
+        assert answers == [{"output": "sunny"}, {"error": "no such city"}]
     elif vendor.name == "bedrock":
         assert [next(iter(block)) for block in sent[1]["content"]] == ["text", "toolUse", "toolUse"]
         assert [next(iter(block)) for block in sent[2]["content"]] == ["toolResult", "toolResult", "text"]
@@ -238,6 +242,8 @@ def test_parallel_tools_of_a_stream_are_blocks_one_after_the_other(customer: Cus
     vendor.fake.script("m", Behaviour(text="Let me see.", tool_calls=CALLS))
     message = streamed(customer, vendor.reference, tools=[WEATHER])
     assert message["stop_reason"] == "tool_use"
+    signature = message["content"][1].pop("extra_content", None)
+    assert signature == ({"google": {"thought_signature": google_wire.SIGNATURE}} if vendor.name == "google" else None)
     assert message["content"] == [
         {"type": "text", "text": "Let me see."},
         {"type": "tool_use", "id": "toolu_paris", "name": "get_weather", "input": {"city": "Paris"}},
@@ -286,7 +292,7 @@ def test_images_go_over_in_messages_and_in_tool_results(customer: Customer, vend
         },
     ]
     ask(customer, vendor.reference, messages=messages, tools=[WEATHER])
-    sent = vendor.fake.requests[-1].body["messages"]
+    sent = vendor.turns()
     assert customer.row().prompt_tokens == vendor.fake.bill()[0].prompt_tokens
     if vendor.name == "anthropic":
         assert sent == messages

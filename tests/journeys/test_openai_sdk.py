@@ -160,11 +160,19 @@ def test_every_way_to_write_a_message_is_taken(customer: Customer, vendor: Vendo
     )
     assert answer.choices[0].message.content == DEFAULT_TEXT
     sent = vendor.fake.requests[-1].body
-    cap = sent["inferenceConfig"]["maxTokens"] if vendor.name == "bedrock" else sent["max_tokens"]
-    assert cap == 50
+    if vendor.name == "bedrock":
+        assert sent["inferenceConfig"]["maxTokens"] == 50
+    elif vendor.name == "google":
+        assert sent["generationConfig"]["maxOutputTokens"] == 50
+    else:
+        assert sent["max_tokens"] == 50
     if vendor.name == "openai":
         assert sent["vendor_knob"] == 3
         assert sent["messages"][0] == {"role": "system", "content": "Be brief."}
+    elif vendor.name == "google":
+        assert "vendor_knob" not in sent
+        assert sent["systemInstruction"] == {"parts": [{"text": "Be brief."}]}
+        assert sent["contents"][2]["parts"][1] == {"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}}
     elif vendor.name == "bedrock":
         assert "vendor_knob" not in sent
         assert sent["system"] == [{"text": "Be brief."}]
@@ -273,9 +281,10 @@ def test_one_tool_is_called(customer: Customer, vendor: Vendor) -> None:
     assert (call.id, call.type, call.function.name) == ("call_paris", "function", "get_weather")
     assert json.loads(call.function.arguments) == {"city": "Paris"}
     sent = vendor.fake.requests[-1].body
-    forced = sent["toolConfig"]["toolChoice"] if vendor.name == "bedrock" else sent["tool_choice"]
+    inside = {"bedrock": "toolChoice", "google": "functionCallingConfig"}.get(vendor.name)
+    forced = sent["toolConfig"][inside] if inside else sent["tool_choice"]
     said = {"openai": "required", "anthropic": {"type": "any"}, "bedrock": {"any": {}}, "cohere": "REQUIRED"}
-    assert forced == said[vendor.name]
+    assert forced == (said | {"google": {"mode": "ANY"}})[vendor.name]
 
 
 def test_two_tools_are_called_at_once_plain_and_streamed(customer: Customer, vendor: Vendor) -> None:
@@ -325,10 +334,14 @@ def test_tool_results_go_back_and_the_chat_goes_on(customer: Customer, vendor: V
         model=vendor.reference, messages=[*ASK, message.to_dict(), *results], tools=[WEATHER]
     )
     assert second.choices[0].message.content is not None
-    sent = vendor.fake.requests[-1].body["messages"]
+    sent = vendor.turns()
     if vendor.name in ("openai", "cohere"):
         assert sent[2:] == results
         assert sent[1]["tool_calls"][0]["id"] == "call_paris"
+    elif vendor.name == "google":
+        assert [part["functionCall"]["id"] for part in sent[1]["parts"]] == ["call_paris", "call_rome"]
+        assert [part["functionResponse"]["id"] for part in sent[2]["parts"]] == ["call_paris", "call_rome"]
+        assert sent[2]["parts"][0]["functionResponse"]["response"] == {"output": "Paris: sunny"}
     elif vendor.name == "bedrock":
         assert [block["toolUse"]["toolUseId"] for block in sent[1]["content"]] == ["call_paris", "call_rome"]
         assert [block["toolResult"]["toolUseId"] for block in sent[2]["content"]] == ["call_paris", "call_rome"]
@@ -352,6 +365,9 @@ def test_a_json_schema_is_passed_on_and_answered(customer: Customer, vendor: Ven
     sent = vendor.fake.requests[-1].body
     if vendor.name == "openai":
         assert sent["response_format"] == SCHEMA
+    elif vendor.name == "google":
+        assert sent["generationConfig"]["responseMimeType"] == "application/json"
+        assert sent["generationConfig"]["responseJsonSchema"]["required"] == ["answer"]
     elif vendor.name == "bedrock":
         format_ = sent["outputConfig"]["textFormat"]
         assert format_["type"] == "json_schema"

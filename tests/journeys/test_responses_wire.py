@@ -11,7 +11,7 @@ import pytest
 from openai.types.responses import Response
 from pydantic import BaseModel
 
-from tests.fakes import Behaviour
+from tests.fakes import Behaviour, google_wire
 from tests.fakes.anthropic_wire import SIGNATURE
 from tests.fakes.behaviour import DEFAULT_TEXT
 from tests.journeys.world import ASK, Customer, Json, Vendor, World, price_of, usd
@@ -195,8 +195,11 @@ def test_images_are_shown(customer: Customer, vendor: Vendor) -> None:
             }
         ],
     )
-    content = sent(vendor)["messages"][0]["content"]
-    if vendor.name == "openai":
+    turn = vendor.turns()[0]
+    content = turn["parts" if vendor.name == "google" else "content"]
+    if vendor.name == "google":
+        assert content[1] == {"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}}
+    elif vendor.name == "openai":
         assert content[1] == {"type": "image_url", "image_url": {"url": PIXEL, "detail": "low"}}
     elif vendor.name == "anthropic":
         assert content[1]["source"] == {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
@@ -227,7 +230,7 @@ def test_tools_are_called_at_once_and_their_results_go_back(customer: Customer, 
         conversation.append({"type": "function_call_output", "call_id": call.call_id, "output": output})
     second = client.responses.create(model=vendor.reference, input=conversation, tools=[WEATHER])
     assert second.status == "completed"
-    turns = sent(vendor)["messages"]
+    turns = vendor.turns()
     if vendor.name == "openai":
         assert [one["role"] for one in turns] == ["user", "assistant", "tool", "tool"]
         assert [call["id"] for call in turns[1]["tool_calls"]] == ["call_paris", "call_rome"]
@@ -235,6 +238,9 @@ def test_tools_are_called_at_once_and_their_results_go_back(customer: Customer, 
     elif vendor.name == "anthropic":
         assert [block["id"] for block in turns[1]["content"]] == ["call_paris", "call_rome"]
         assert [block["tool_use_id"] for block in turns[2]["content"]] == ["call_paris", "call_rome"]
+    elif vendor.name == "google":
+        assert turns[1]["parts"][0]["thoughtSignature"] == google_wire.SIGNATURE
+        assert [part["functionResponse"]["id"] for part in turns[2]["parts"]] == ["call_paris", "call_rome"]
 
 
 def test_the_streaming_helper_puts_tool_calls_together(customer: Customer, vendor: Vendor) -> None:
@@ -463,7 +469,7 @@ def test_the_snippet_of_the_documentation_runs(
     vendor.fake.script("m", Behaviour(text="It is sunny."))
     exec(snippet, {})
     assert capsys.readouterr().out.startswith("It is sunny.ResponseUsage(")
-    assert sent(vendor)["messages"][1]["role"] == "assistant"
+    assert vendor.turns()[1]["role"] == ("model" if vendor.name == "google" else "assistant")
 
 
 def test_a_budget_holds_on_this_wire_too(world: World) -> None:

@@ -1,7 +1,7 @@
-"""One gateway, two vendors on sockets and as many customers as a module wants: the stage of the journeys.
+"""One gateway, three vendors on sockets and as many customers as a module wants: the stage of the journeys.
 
 `World` is made once for a module (see conftest.py). Every test takes fresh customers, so that rows, budgets and caches
-of one test are never those of another, and both vendors forget their scripts and bills in between.
+of one test are never those of another, and the vendors forget their scripts and bills in between.
 """
 
 import itertools
@@ -30,6 +30,8 @@ Json = dict[str, Any]
 ASK = [{"role": "user", "content": "Say hello to the world"}]
 # USD per million tokens of the model `m` at both vendors.
 INPUT, CACHED, OUTPUT = Decimal("2.00"), Decimal("0.50"), Decimal("8.00")
+# Where the event with the finish is the one with the usage.
+FINISH_COUNTS = ("anthropic", "google")
 PLATFORM_KEY = "sk-platform-0123456789"
 _numbers = itertools.count(1)
 
@@ -141,6 +143,15 @@ class Vendor:
         """Of cached tokens, those that it bills as such: Cohere counts them, but bills none."""
         return 0 if self.name == "cohere" else tokens
 
+    def loses_usage(self, said: Json) -> bool:
+        """Whether a script leaves out the event that says what was produced."""
+        return "no_done" in said if self.name == "cohere" else "omit" in said.values() and self.name in FINISH_COUNTS
+
+    def turns(self) -> list[Json]:
+        """The chat that it got last, as its dialect has it."""
+        found: list[Json] = self.fake.requests[-1].body["contents" if self.name == "google" else "messages"]
+        return found
+
 
 class World:
     """The stage. `world.vendors`, by dialect ("openai", "anthropic", ...), each sell a model `m` at the same price."""
@@ -151,13 +162,15 @@ class World:
         self.other = FakeProvider().start()
         self.aws = FakeProvider().start()
         self.canadian = FakeProvider().start()
-        self.fakes = (self.fake, self.other, self.aws, self.canadian)
+        self.gemini = FakeProvider().start()
+        self.fakes = (self.fake, self.other, self.aws, self.canadian, self.gemini)
         cast.make_power_levels()
         self.vendors = {
             "openai": self._vendor("openai", "fakeai", self.fake),
             "anthropic": self._vendor("anthropic", "fakethropic", self.other),
             "bedrock": self._vendor("bedrock", "fakerock", self.aws),
             "cohere": self._vendor("cohere", "fakohere", self.canadian),
+            "google": self._vendor("google", "fakegoogle", self.gemini),
         }
         self.refresh()
 

@@ -337,8 +337,7 @@ def test_a_thousand_models_are_made_and_numbered(vendor: LLMProvider, fake: Fake
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"dialect": "google"}, "Lists of the dialects openai and anthropic are read."),
-        ({"dialect": "sandbox"}, "Lists of the dialects openai and anthropic are read."),
+        ({"dialect": "sandbox"}, "Lists of the dialects openai, anthropic and google are read."),
         ({"base_url": "https://{resource}.example/v1"}, "Its base URL still has a placeholder in braces."),
         ({"base_url": cast.UNREACHABLE}, "It could not be reached in time."),
     ],

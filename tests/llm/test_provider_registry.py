@@ -95,7 +95,7 @@ def test_a_dialect_that_is_not_built_is_a_lookup_error() -> None:
 
 
 def test_keys_show_in_no_representation_of_a_request() -> None:
-    for dialect in ("openai", "anthropic", "bedrock", "cohere"):
+    for dialect in ("openai", "anthropic", "bedrock", "cohere", "google"):
         upstream = registry.adapter(dialect).build(a_call(dialect=dialect))
         assert KEY not in repr(upstream)
         assert any(KEY in value for value in upstream.headers.values())
