@@ -22,7 +22,7 @@ def loads(payload: bytes) -> Any:
     Slower than orjson by far, so for what orjson refuses. Raises UpstreamInvalid.
     """
     try:
-        found = json.loads(payload.decode("utf-8", "replace"), parse_constant=lambda _: None, strict=False)
+        found = json.loads(payload.decode("utf-8-sig", "replace"), parse_constant=lambda _: None, strict=False)
         text = json.dumps(found, ensure_ascii=False)
         # Once more through orjson, so that numbers too are what it would have made of them, and can write.
         return orjson.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))

@@ -23,11 +23,10 @@ import orjson
 from llm.calls import Completed, StreamEvent
 from llm.errors import UpstreamFailed, UpstreamInvalid
 from llm.providers import failures, lenient, openai_tools
-from llm.providers.chunks import finish_reason, output_bytes, utf8_length
+from llm.providers.chunks import finish_reason, is_finish, output_bytes, utf8_length
 
 _DONE = b"[DONE]"
 _TIERS = (None, "auto", "default", "flex", "scale", "priority", "fast")
-_FINISHES = ("stop", "length", "tool_calls", "content_filter", "function_call")
 # Words for an answer that the provider did not finish: OpenRouter; DeepSeek; Z.ai; vLLM and SGLang; watsonx.
 _BROKEN = ("error", "insufficient_system_resource", "network_error", "abort", "aborted", "cancelled")
 _UNSAID = ("", "null")
@@ -206,9 +205,8 @@ def _reason(choice: dict[str, Any], finish: Any, *, tools: bool) -> bool:
     if finish in _BROKEN:
         raise UpstreamFailed("The provider broke off its answer.")
     said = finish if finish == "function_call" else finish_reason(finish, tools=tools)
-    if said not in _FINISHES:
-        choice["native_finish_reason"] = said  # OpenRouter's name for it
-        said = "stop"
+    if finish is not None and not is_finish(finish):
+        choice["native_finish_reason"] = finish  # OpenRouter's name for it
     choice["finish_reason"] = said
     return bool(said == finish)
 

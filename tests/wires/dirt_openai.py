@@ -43,7 +43,8 @@ FRAMES = {
     "clean": Dirt(sse(*CLEAN)),
     "crlf": Dirt(sse(*CLEAN).replace(b"\n", b"\r\n")),
     "bare cr": Dirt(sse(*CLEAN).replace(b"\n", b"\r")),
-    "ends mixed": Dirt(sse(HELLO).replace(b"\n", b"\r\n") + sse(WORLD).replace(b"\n", b"\r") + sse(STOP, USAGE)),
+    "ends mixed": Dirt(sse(HELLO, end=b"").replace(b"\n", b"\r\n") + sse(WORLD, end=b"").replace(b"\n", b"\r")
+                       + sse(STOP, USAGE)),
     "comments": Dirt(b": hi\n\n" + sse(*CLEAN).replace(b"data: ", b": ping\ndata: ") + b": bye\n\n"),
     "several data lines": Dirt(sse(*CLEAN).replace(b'"choices"', b'\ndata: "choices"')),
     "no space": Dirt(sse(*CLEAN).replace(b"data: ", b"data:")),

@@ -12,15 +12,16 @@ from billing.models import UsageRecord
 from llm.providers.sse import EVENT_CAP, SseDecoder
 from tests.fakes.recording import RecordedProvider
 from tests.journeys.world import ASK, Customer, World, usd
-from tests.wires import openai_chunks
+from tests.wires import dirt_whole, openai_chunks
 from tests.wires.dirt import Dirt
+from tests.wires.dirt_anthropic import TABLE as ANTHROPIC
 from tests.wires.dirt_openai import TABLE as OPENAI
 
 MODELS = {"openai": "recordai/m", "anthropic": "recordthropic/m"}
 TOOLS: Any = [
     {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}} for name in ("add", "mul")
 ]
-TABLES: dict[str, dict[str, Dirt]] = {"openai": OPENAI}
+TABLES: dict[str, dict[str, Dirt]] = {"openai": OPENAI, "anthropic": ANTHROPIC}
 ROWS = [(dialect, name) for dialect, table in TABLES.items() for name in table]
 WHOLE = [(dialect, name) for dialect, name in ROWS if not TABLES[dialect][name].code]
 
@@ -57,7 +58,7 @@ def test_a_dirty_stream_is_clean_or_the_right_error(
         assert said.error is not None
         assert (said.error["code"], said.choices[0].text) == (dirt.code, dirt.text)
         assert row.status == "partial"
-        assert row.budget_usd >= usd(5, 1)
+        assert row.budget_usd >= usd(5, 1 if dirt.text else 0)
     else:
         came_out(openai_chunks.stream(raw, usage=True), dirt)
         billed(row, dirt)
@@ -98,6 +99,26 @@ def test_openai_python_adds_a_dirty_stream_up(
     assert (choice.message.content or "", choice.finish_reason) == (dirt.text, dirt.finish)
     calls = choice.message.tool_calls or []
     assert tuple((call.function.name, call.function.arguments) for call in calls) == dirt.calls
+
+
+@pytest.mark.parametrize(
+    ("dialect", "name"), [(dialect, name) for dialect, table in dirt_whole.TABLES.items() for name in table]
+)
+def test_a_dirty_answer_is_clean_or_the_right_error(
+    world: World, customer: Customer, provider: RecordedProvider, dialect: str, name: str
+) -> None:
+    dirt = dirt_whole.TABLES[dialect][name]
+    provider.play(dirt.recording)
+    answer = customer.ask(MODELS[dialect], tools=TOOLS)
+    row = customer.row()
+    assert (answer.status_code, row.error_code) == (dirt.status, dirt.code), answer.text[:300]
+    if dirt.code:
+        assert answer.json()["error"]["code"] == dirt.code
+        assert (row.status, row.budget_usd, row.total_tokens) == ("failed", 0, 0)
+    else:
+        came_out(openai_chunks.whole(answer.content), dirt)
+        billed(row, dirt)
+    assert customer.spent() == row.budget_usd
 
 
 @pytest.mark.parametrize(("dialect", "name"), [row for row in ROWS if len(TABLES[row[0]][row[1]].body) < 10_000])
