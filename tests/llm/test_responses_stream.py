@@ -248,7 +248,8 @@ def test_the_finish_is_the_status(finish: str | None, status: str, reason: Json 
 def test_a_finish_with_more_behind_it_was_none() -> None:
     stream = ResponseStream(facts())
     stream.render([chunk({"content": "Hi"}), chunk({}, "length")])
-    assert b" again" in stream.render([chunk({"content": " again"}), chunk({}, "stop"), chunk({"content": ""}, "length")])
+    more = [chunk({"content": " again"}), chunk({}, "stop"), chunk({"content": ""}, "length")]
+    assert b" again" in stream.render(more)
     assert b"response.completed" in stream.finish(Ending(usage=USAGE))
 
 
