@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --requir
 UV := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test soak bench litellm-check lint format lock clean
+.PHONY: help install install-dev run test soak bench litellm-check messy-upstream lint format lock clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' Makefile | expand -t 16
@@ -54,6 +54,9 @@ bench: install-dev ## what the gateway adds, against the goals: QUICK=1 JSON=1 T
 
 litellm-check: install-dev ## Tollgate in front of a real LiteLLM proxy, installed by itself under var/
 	@$(BIN)/python -m tests.clients.litellm_check
+
+messy-upstream: install-dev ## Tollgate in front of `transformers serve`, installed by itself under var/
+	@$(BIN)/python -m tests.clients.messy_upstream
 
 lock: install-dev ## renew requirements/*.txt from *.in
 	$(UV) requirements/base.in -o requirements/base.txt

@@ -83,6 +83,7 @@ class StreamEvent:
     good: bool = False
     usage: Mapping[str, Any] | None = None
     output_bytes: int = 0  # UTF-8 of text, reasoning and tool arguments, to estimate tokens when no usage comes
+    ended: bool = False  # every choice has said why it ended: only usage may follow
     done: bool = False
 
 

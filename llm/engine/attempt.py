@@ -19,6 +19,7 @@ from llm.providers.chunks import output_bytes
 from llm.providers.sandbox import Sandbox
 
 PING_S = 15.0
+AFTER_END_S = 5.0  # for the usage of an answer that is complete, from a provider that never says [DONE] nor hangs up
 
 
 @dataclass(slots=True)
@@ -30,6 +31,7 @@ class Progress:
     first_at: float | None = None  # time.perf_counter() of the first good event
     usage: Mapping[str, Any] | None = None
     produced_bytes: int = 0
+    ended: bool = False  # the answer is complete; its usage may still come
     finished: bool = False
     dropped: tuple[str, ...] = ()
 
@@ -124,10 +126,12 @@ async def pump(stream: OpenStream, channel: Channel, progress: Progress) -> None
     last_moment = loop.time() + settings.UPSTREAM_TOTAL_TIMEOUT_S
     pinger = _Pinger(channel, loop)
     try:
-        async with asyncio.timeout(idle_s) as deadline:
+        async with asyncio.timeout(min(idle_s, AFTER_END_S) if progress.ended else idle_s) as deadline:
             async for events in stream.rest:
                 _note(progress, events)
                 channel.put(events, _weight(events))
+                if progress.ended:
+                    idle_s = min(idle_s, AFTER_END_S)
                 pinger.heard_at = loop.time()
                 if progress.finished:
                     break
@@ -135,13 +139,15 @@ async def pump(stream: OpenStream, channel: Channel, progress: Progress) -> None
                     deadline.reschedule(last_moment)  # a slow client: the provider may wait
                     await channel.room()
                 deadline.reschedule(min(loop.time() + idle_s, last_moment))
-        if not (progress.finished or _framed(answer)):
+        if not (progress.finished or progress.ended or _framed(answer)):
             raise UpstreamFailed("The provider's stream ended early.")
         progress.finished = True
         await answer.close(drained=True)
     except TimeoutError as error:
         await answer.close()
-        raise UpstreamTimeout("The provider fell silent.") from error
+        if not progress.ended:
+            raise UpstreamTimeout("The provider fell silent.") from error
+        progress.finished = True
     except BaseException:
         await answer.close()
         raise
@@ -217,6 +223,8 @@ def _read(reader: StreamReader, payloads: list[bytes]) -> tuple[list[StreamEvent
     try:
         for payload in payloads:
             events += reader.read(payload)
+            if events and events[-1].done:
+                break  # whatever follows the end is none of ours
     except ProviderError as error:
         return events, error
     return events, None
@@ -227,6 +235,8 @@ def _note(progress: Progress, events: list[StreamEvent]) -> None:
         progress.produced_bytes += event.output_bytes
         if event.usage is not None:
             progress.usage = event.usage
+        if event.ended:
+            progress.ended = True
         if event.done:
             progress.finished = True
         if event.good and progress.first_at is None:

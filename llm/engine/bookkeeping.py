@@ -196,14 +196,13 @@ def closing_row(
 
 def usage_for_client(raw: Mapping[str, Any] | None, usage: Usage, cost: Decimal | None) -> dict[str, Any]:
     """The usage object of the answer: the provider's own where it was believed, with `cost` in USD as a number."""
-    if usage.estimated or raw is None:
-        shown: dict[str, Any] = {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        }
-    else:
-        shown = dict(raw)
+    shown: dict[str, Any] = {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }
+    if not usage.estimated and raw is not None:
+        shown |= {name: value for name, value in raw.items() if value is not None or name not in shown}
     if cost is not None:
         # A JSON number with the very digits of the bill: no float in between.
         shown["cost"] = orjson.Fragment(f"{cost.normalize():f}")

@@ -101,9 +101,7 @@ def completion(body: bytes, *, byok: bool = False, native: bool = False) -> Comp
     }
     known, model = message.get("id"), message.get("model")
     answer: dict[str, Any] = {
-        "id": known
-        if isinstance(known, str) and known
-        else "chatcmpl-" + hashlib.blake2b(body, digest_size=12).hexdigest(),
+        "id": known if isinstance(known, str) and known else f"chatcmpl-{_digest(body)}",
         "object": "chat.completion",
         "created": int(time.time()),
         "model": model if isinstance(model, str) else "",
@@ -133,8 +131,11 @@ def _assistant(blocks: list[dict[str, Any]]) -> dict[str, Any]:
             if block.get("name") == STRUCTURED_TOOL:
                 texts.append(arguments)
                 continue
-            function = {"name": _string(block.get("name")), "arguments": arguments}
-            calls.append({"id": _string(block.get("id")), "type": "function", "function": function})
+            name = _string(block.get("name"))
+            if not name:
+                raise UpstreamInvalid("The provider's answer has a tool call without a name.")
+            known = _string(block.get("id")) or f"call_{_digest(arguments.encode())}{len(calls)}"
+            calls.append({"id": known, "type": "function", "function": {"name": name, "arguments": arguments}})
     message: dict[str, Any] = {
         "role": "assistant",
         "content": "".join(texts) or (None if calls else ""),
@@ -147,6 +148,11 @@ def _assistant(blocks: list[dict[str, Any]]) -> dict[str, Any]:
     if calls:
         message["tool_calls"] = calls
     return message
+
+
+def _digest(said: bytes) -> str:
+    """An id for what has none: the same answer always has the same."""
+    return hashlib.blake2b(said, digest_size=12).hexdigest()
 
 
 def _string(value: Any) -> str:

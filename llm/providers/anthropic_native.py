@@ -105,11 +105,13 @@ def _unmarked(block: Json) -> Json:
 class NativeReader:
     """Implements `base.StreamReader`: Anthropic's events as they came, looked at once."""
 
-    __slots__ = ("_byok", "_counts")
+    __slots__ = ("_block", "_byok", "_counts", "_seed")
 
     def __init__(self, call: Call) -> None:
         self._byok = call.target.key_source == "byok"
+        self._seed = call.request_id
         self._counts = Counts()
+        self._block: Any = None  # the number of the last that began
 
     def read(self, payload: bytes) -> list[StreamEvent]:
         try:
@@ -123,13 +125,13 @@ class NativeReader:
         kind = event.get("type")
         found = StreamEvent(native=event, raw=payload if b"\n" not in payload else None)
         if kind == "content_block_delta":
-            _look_at_delta(event.get("delta"), found)
+            self._delta(event, found)
         elif kind == "content_block_start":
-            _look_at_block(event.get("content_block"), found)
+            self._start(event, found)
         elif kind == "message_start":
             self._counts.take(_object(event, "message").get("usage"), produced=False)
         elif kind == "message_delta":
-            found.good = _object(event, "delta").get("stop_reason") is not None
+            found.good = found.ended = _object(event, "delta").get("stop_reason") is not None
             self._counts.take(event.get("usage"), produced=True)
         elif kind == "message_stop":
             found.done = True
@@ -138,34 +140,47 @@ class NativeReader:
         found.usage = self._counts.usage
         return [found]
 
+    def _delta(self, event: Json, found: StreamEvent) -> None:
+        delta = event.get("delta")
+        if type(delta) is not dict:
+            raise UpstreamInvalid("The provider sent an event without its `delta`.")
+        kind = delta.get("type")
+        name = _TEXTS.get(kind) if type(kind) is str else None
+        if name is None:  # a signature, a citation, or what is new: it says something
+            found.good = True
+            return
+        text = delta.get(name)
+        if text is None:
+            delta[name], found.raw = "", None
+        elif type(text) is not str:
+            raise UpstreamInvalid("The provider sent a delta whose text is no text.")
+        elif text:
+            if kind == "input_json_delta" and event.get("index") != self._block:
+                raise UpstreamInvalid("The provider sent arguments of a tool call that is not under way.")
+            found.good = True
+            found.output_bytes = utf8_length(text)
 
-def _look_at_delta(delta: Any, found: StreamEvent) -> None:
-    if type(delta) is not dict:
-        raise UpstreamInvalid("The provider sent an event without its `delta`.")
-    kind = delta.get("type")
-    name = _TEXTS.get(kind) if type(kind) is str else None
-    if name is None:  # a signature, a citation, or what is new: it says something
-        found.good = True
-        return
-    text = delta.get(name)
-    if type(text) is not str:
-        raise UpstreamInvalid("The provider sent a delta whose text is no text.")
-    if text:
-        found.good = True
-        found.output_bytes = utf8_length(text)
+    def _start(self, event: Json, found: StreamEvent) -> None:
+        block = event.get("content_block")
+        if type(block) is not dict or type(block.get("type")) is not str:
+            raise UpstreamInvalid("The provider sent an event without its `content_block`.")
+        self._block = event.get("index")
+        name = _OPENING_TEXTS.get(block["type"])
+        if name is None:
+            found.good = True
+            if block["type"] == "tool_use":
+                self._tool(block, found)
+            return
+        text = block.get(name)
+        if type(text) is str and text:
+            found.good = True
+            found.output_bytes = utf8_length(text)
 
-
-def _look_at_block(block: Any, found: StreamEvent) -> None:
-    if type(block) is not dict or type(block.get("type")) is not str:
-        raise UpstreamInvalid("The provider sent an event without its `content_block`.")
-    name = _OPENING_TEXTS.get(block["type"])
-    if name is None:
-        found.good = True
-        return
-    text = block.get(name)
-    if type(text) is str and text:
-        found.good = True
-        found.output_bytes = utf8_length(text)
+    def _tool(self, block: Json, found: StreamEvent) -> None:
+        if not isinstance(block.get("name"), str) or not block["name"]:
+            raise UpstreamInvalid("The provider sent a tool call without a name.")
+        if not block.get("id"):
+            block["id"], found.raw = f"toolu_{self._seed}_{self._block}", None
 
 
 def _object(event: Json, name: str) -> Json:

@@ -65,12 +65,13 @@ class _Tool:
 class MessageReader:
     """Implements `base.StreamReader`."""
 
-    __slots__ = ("_byok", "_calls", "_chunks", "_counts", "_tools")
+    __slots__ = ("_byok", "_calls", "_chunks", "_counts", "_passed", "_tools")
 
     def __init__(self, call: Call) -> None:
         self._byok = call.target.key_source == "byok"
         self._chunks = Chunks(call)
         self._tools: dict[int, _Tool] = {}  # open tool blocks, by block index
+        self._passed: set[int] = set()  # blocks that are passed over, with their input: server tools
         self._calls = 0
         self._counts = Counts()
 
@@ -119,16 +120,19 @@ class MessageReader:
         if kind == "redacted_thinking":
             return [self._event({"thinking_blocks": [block]})]
         if kind != "tool_use":
+            self._passed.add(_index(event))
             return []
         name = block.get("name")
+        if not isinstance(name, str) or not name:
+            raise UpstreamInvalid("The provider sent a tool call without a name.")
         if name == STRUCTURED_TOOL:
             self._tools[_index(event)] = _Tool(None, block.get("input"))
             return []
         call = {
             "index": self._calls,
-            "id": str(block.get("id") or ""),
+            "id": str(block.get("id") or f"call_{self._chunks.id}_{self._calls}"),
             "type": "function",
-            "function": {"name": str(name or ""), "arguments": ""},
+            "function": {"name": name, "arguments": ""},
         }
         self._tools[_index(event)] = _Tool(self._calls, block.get("input"))
         self._calls += 1
@@ -142,7 +146,10 @@ class MessageReader:
         if kind == "thinking_delta":
             return self._text("reasoning_content", delta.get("thinking"))
         if kind == "input_json_delta":
-            return self._arguments(self._tools.get(_index(event)), delta.get("partial_json"))
+            tool = self._tools.get(_index(event))
+            if tool is None and delta.get("partial_json") and _index(event) not in self._passed:
+                raise UpstreamInvalid("The provider sent arguments of a tool call that it did not begin.")
+            return self._arguments(tool, delta.get("partial_json"))
         if kind == "signature_delta" and delta.get("signature"):
             block = {"type": "thinking", "thinking": "", "signature": delta["signature"]}
             return [self._event({"thinking_blocks": [block]})]
@@ -160,7 +167,8 @@ class MessageReader:
         if said is None:
             return [StreamEvent(usage=self._counts.usage)]
         finish = finish_reason(said, tools=self._calls > 0)
-        return [StreamEvent(chunk=self._chunks.chunk({}, finish=finish), good=True, usage=self._counts.usage)]
+        chunk = self._chunks.chunk({}, finish=finish)
+        return [StreamEvent(chunk=chunk, good=True, usage=self._counts.usage, ended=True)]
 
     def _arguments(self, tool: _Tool | None, text: Any) -> list[StreamEvent]:
         if tool is None or text in (None, ""):

@@ -56,6 +56,7 @@ def created_at(request_id: str) -> int:
     return (found.int >> 80) // 1000 if found.version == 7 else int(time.time())
 
 
+FINISHES = ("stop", "length", "tool_calls", "content_filter", "function_call")  # all that OpenAI's SDKs accept
 # What vendors say instead of OpenAI's words, or for their own reasons to stop.
 _FINISHES = {
     "": "stop",
@@ -78,9 +79,14 @@ _FINISHES = {
 
 def finish_reason(said: Any, *, tools: bool) -> str:
     """The finish in OpenAI's words: `tool_calls` when tools were called, whatever the provider said, unless it was cut
-    short (`length`) or filtered. Words nobody knows are left as they are."""
+    short (`length`) or filtered. `stop` for words that nobody knows."""
     found = said.lower() if isinstance(said, str) else "stop"
-    found = _FINISHES.get(found, found)
+    found = _FINISHES.get(found, found if found in FINISHES else "stop")
     if tools:
         return found if found in ("length", "content_filter") else "tool_calls"
     return "stop" if found == "tool_calls" else found
+
+
+def is_finish(said: Any) -> bool:
+    """Whether `finish_reason` knows this word."""
+    return isinstance(said, str) and (said.lower() in FINISHES or said.lower() in _FINISHES)

@@ -75,7 +75,9 @@ class OpenAI:
         return SseDecoder()
 
     def reader(self, call: Call) -> StreamReader:
-        return ChatReader(byok=is_byok(call))
+        choices = call.body.get("n")
+        seed = call.request_id.replace("-", "")
+        return ChatReader(byok=is_byok(call), choices=choices if type(choices) is int else 1, seed=seed)
 
     def parse_error(self, status: int, headers: dict[str, str], body: bytes, *, byok: bool) -> ProviderError:
         return failures.by_status(status, headers, body, byok=byok)

@@ -5,10 +5,13 @@ here: what differs between vendors. Each such repair drops `raw`, since the even
 
     reasoning            OpenRouter, Groq, vLLM, Together: `reasoning` is given as `reasoning_content` too
     content as parts     Mistral: [{"type": "thinking", ...}, {"type": "text", ...}] become reasoning and text
-    tool calls           no `index`, or the same for several calls (Gemini): distinct ones; arguments as an object
-                         (older Ollama): as JSON text
-    usage                `usage`, `x_groq.usage` (Groq), `choices[0].usage` (Moonshot)
-    finish_reason        vendors' own words; "stop" although tools were called
+    message              instead of `delta`, or a whole answer instead of a stream: taken as one delta
+    tool calls           see providers.openai_tools
+    usage                `usage`, `x_groq.usage` (Groq), `choices[0].usage` (Moonshot); what was counted before the
+                         answer began counts the prompt only, and zeros after an answer count nothing
+    finish_reason        vendors' own words; "stop" although tools were called; "" and "null" are none
+    service_tier         a vendor's own word (Groq: "on_demand") is left out: SDKs that check accept OpenAI's only
+    errors               see providers.lenient; a finish that says the provider failed
 """
 
 import hashlib
@@ -19,58 +22,119 @@ import orjson
 
 from llm.calls import Completed, StreamEvent
 from llm.errors import UpstreamFailed, UpstreamInvalid
-from llm.providers import failures
-from llm.providers.chunks import finish_reason, utf8_length
+from llm.providers import failures, lenient, openai_tools
+from llm.providers.chunks import finish_reason, is_finish, output_bytes, utf8_length
 
 _DONE = b"[DONE]"
+_TIERS = (None, "auto", "default", "flex", "scale", "priority", "fast")
+# Words for an answer that the provider did not finish: OpenRouter; DeepSeek; Z.ai; vLLM and SGLang; watsonx.
+_BROKEN = ("error", "insufficient_system_resource", "network_error", "abort", "aborted", "cancelled")
+_UNSAID = ("", "null")
 
 
 class ChatReader:
-    """Implements `base.StreamReader`."""
+    """Implements `base.StreamReader`. `choices` is the request's `n`; `seed` makes ids of tool calls without one."""
 
-    __slots__ = ("_byok", "_tools", "_usage")
+    __slots__ = ("_byok", "_choices", "_early", "_ended", "_produced", "_seed", "_tools", "_usage")
 
-    def __init__(self, *, byok: bool = False) -> None:
+    def __init__(self, *, byok: bool = False, choices: int = 1, seed: str = "") -> None:
         self._byok = byok
+        self._choices = choices
+        self._seed = seed
         self._usage: dict[str, Any] | None = None  # the last that was said; it counts from the start
-        self._tools: dict[int, _ToolIndexes] = {}  # by choice
+        self._early = False  # it was said before anything was produced
+        self._produced = False
+        self._tools: dict[int, openai_tools.ToolCalls] = {}  # by choice
+        self._ended: set[int] = set()  # choices that have said why they ended
 
     def read(self, payload: bytes) -> list[StreamEvent]:
+        raw: bytes | None = payload
         try:
             chunk = orjson.loads(payload)
-        except orjson.JSONDecodeError as error:
+        except orjson.JSONDecodeError:
             if payload.strip() == _DONE:
-                return [StreamEvent(done=True, usage=self._usage)]
-            raise UpstreamInvalid("The provider sent an event that is not JSON.") from error
+                return self._done()
+            chunk, raw = lenient.loads(payload), None
         if type(chunk) is not dict:
-            raise UpstreamInvalid("The provider sent an event that is not an object.")
-        if chunk.get("error"):
-            raise failures.in_band(chunk["error"], byok=self._byok)
+            return self._no_object(chunk)
+        if chunk.get("error") or "base_resp" in chunk:
+            self._raise_if_failed(chunk)
         choices = chunk.get("choices")
         usage = chunk.get("usage")
         if usage or "x_groq" in chunk:
-            self._usage = _usage(chunk, None) or self._usage
+            self._count(_usage(chunk, None))
         event = StreamEvent(chunk=chunk, usage=self._usage)
         if type(choices) is not list:
-            return _without_choices(event, choices)
-        same = b"\n" not in payload
-        for choice in choices:
-            if type(choice) is not dict:
-                raise UpstreamInvalid("The provider sent a choice that is not an object.")
-            if not self._choice(choice, event):
-                same = False
-        if same:
-            event.raw = payload
+            return self._without_choices(event, choices)
+        if chunk.get("service_tier") not in _TIERS:
+            del chunk["service_tier"]
+            raw = None
+        for position, choice in enumerate(choices):
+            if not self._choice(choice, position, event):
+                raw = None
+        if event.output_bytes and not self._produced:
+            self._begin(event)
+        if raw is not None and b"\n" not in raw:
+            event.raw = raw
         return [event]
 
-    def _choice(self, choice: dict[str, Any], event: StreamEvent) -> bool:
+    def _done(self) -> list[StreamEvent]:
+        for calls in self._tools.values():
+            calls.check()
+        return [StreamEvent(done=True, usage=self._usage)]
+
+    def _no_object(self, said: Any) -> list[StreamEvent]:
+        if said == _DONE.decode():
+            return self._done()
+        if type(said) is list and said and type(said[0]) is dict:  # Gemini: [{"error": ...}]
+            self._raise_if_failed(said[0])
+        raise UpstreamInvalid("The provider sent an event that is not an object.")
+
+    def _raise_if_failed(self, said: dict[str, Any]) -> None:
+        error = lenient.error_in(said)
+        if error is not None:
+            raise failures.in_band(error, byok=self._byok)
+
+    def _without_choices(self, event: StreamEvent, choices: Any) -> list[StreamEvent]:
+        if choices is not None:
+            raise UpstreamInvalid("The provider sent an event whose choices are no list.")
+        assert event.chunk is not None
+        self._raise_if_failed(event.chunk)
+        if not event.chunk.get("usage"):
+            return []  # neither content nor usage: a keep-alive in JSON
+        event.chunk["choices"] = []
+        return [event]
+
+    def _count(self, said: dict[str, Any] | None) -> None:
+        """Take in a usage object."""
+        if said is None or (self._produced and not _counts(said)):
+            return
+        self._usage = said
+        self._early = not self._produced and not said.get("completion_tokens")
+
+    def _begin(self, event: StreamEvent) -> None:
+        """The first of the answer is here: a count of nothing, up to now, was one of the prompt only."""
+        self._produced = True
+        usage = self._usage
+        if self._early and usage is not None:
+            names = ("prompt_tokens", "prompt_tokens_details") if usage.get("prompt_tokens") else ()
+            self._usage = event.usage = {name: usage[name] for name in names if name in usage}
+
+    def _choice(self, choice: Any, position: int, event: StreamEvent) -> bool:
         """Look at one choice, repair it in place. True if nothing was repaired."""
+        if type(choice) is not dict:
+            raise UpstreamInvalid("The provider sent a choice that is not an object.")
         same = True
         index = choice.get("index")
-        if type(index) is not int:
-            choice["index"] = index = 0
+        if type(index) is not int or index < 0:
+            choice["index"] = index = position
             same = False
+        if choice.get("error"):
+            raise failures.in_band(choice["error"], byok=self._byok)
         delta = choice.get("delta")
+        if delta is None and type(choice.get("message")) is dict:
+            delta = choice["delta"] = choice.pop("message")
+            same = False
         if type(delta) is dict:
             content = delta.get("content")
             if len(delta) == 1 and type(content) is str:  # nothing but text: nearly every event
@@ -82,12 +146,11 @@ class ChatReader:
         elif delta is not None:
             raise UpstreamInvalid("The provider sent a delta that is not an object.")
         finish = choice.get("finish_reason")
-        if finish is not None:
-            event.good = True
-            if not self._finish(choice, index, finish):
-                same = False
+        if finish is not None and not self._finish(choice, index, finish, event):
+            same = False
         if "usage" in choice:  # Moonshot
-            event.usage = self._usage = _usage({}, [choice]) or self._usage
+            self._count(_usage({}, [choice]))
+            event.usage = self._usage
         return same
 
     def _delta(self, delta: dict[str, Any], index: int, event: StreamEvent) -> bool:
@@ -100,17 +163,7 @@ class ChatReader:
                 event.output_bytes += utf8_length(text)
         calls = delta.get("tool_calls")
         if calls:
-            if not isinstance(calls, list):
-                raise UpstreamInvalid("The provider sent tool calls that are no list.")
-            event.good = True
-            known = self._tools.setdefault(index, _ToolIndexes())
-            for call in calls:
-                if not isinstance(call, dict):
-                    raise UpstreamInvalid("The provider sent a tool call that is not an object.")
-                same = known.settle(call) and same
-                same = _arguments_as_text(call) and same
-                arguments = (call.get("function") or {}).get("arguments")
-                event.output_bytes += utf8_length(arguments) if isinstance(arguments, str) else 0
+            same = self._tool_calls(delta, calls, index, event) and same
         called = delta.get("function_call")
         if isinstance(called, dict) and called:
             event.good = True
@@ -119,76 +172,58 @@ class ChatReader:
             event.good = True
         return same
 
-    def _finish(self, choice: dict[str, Any], index: int, finish: Any) -> bool:
-        if finish == "error":
-            raise UpstreamFailed("The provider broke off its answer.")
-        said = finish if finish == "function_call" else finish_reason(finish, tools=index in self._tools)
-        choice["finish_reason"] = said
-        return bool(said == finish)
+    def _tool_calls(self, delta: dict[str, Any], calls: Any, index: int, event: StreamEvent) -> bool:
+        if not isinstance(calls, list):
+            raise UpstreamInvalid("The provider sent tool calls that are no list.")
+        known = self._tools.get(index)
+        if known is None:
+            known = self._tools[index] = openai_tools.ToolCalls(f"{self._seed}{index}")
+        same = known.mend(calls)
+        for call in calls:
+            event.good = True
+            said = call["custom"].get("input") if call.get("custom") else call["function"]["arguments"]
+            event.output_bytes += utf8_length(said) if isinstance(said, str) else 0
+        if not calls:
+            del delta["tool_calls"]
+        return same
+
+    def _finish(self, choice: dict[str, Any], index: int, finish: Any, event: StreamEvent) -> bool:
+        if finish in _UNSAID:
+            choice["finish_reason"] = None
+            return False
+        tools = self._tools.get(index)
+        if tools is not None:
+            tools.check()
+        event.good = True
+        self._ended.add(index)
+        event.ended = len(self._ended) >= self._choices
+        return _reason(choice, finish, tools=tools is not None)
 
 
-def _without_choices(event: StreamEvent, choices: Any) -> list[StreamEvent]:
-    if choices is not None:
-        raise UpstreamInvalid("The provider sent an event whose choices are no list.")
-    if event.chunk is None or not event.chunk.get("usage"):
-        return []  # neither content nor usage: a keep-alive in JSON
-    event.chunk["choices"] = []
-    return [event]
-
-
-class _ToolIndexes:
-    """Which index each tool call of one choice goes out under."""
-
-    __slots__ = ("_given", "_ids", "_last")
-
-    def __init__(self) -> None:
-        self._given: dict[int, int] = {}  # the provider's index -> ours, for fragments without an id
-        self._ids: dict[str, int] = {}
-        self._last = -1
-
-    def settle(self, call: dict[str, Any]) -> bool:
-        """Set the index of one fragment. True if it had that one already."""
-        given, known = call.get("index"), call.get("id")
-        index = self._of(given if type(given) is int else None, known if isinstance(known, str) else "", call)
-        if given == index and type(given) is int:
-            return True
-        call["index"] = index
-        return False
-
-    def _of(self, given: int | None, known: str, call: dict[str, Any]) -> int:
-        if known and known in self._ids:
-            index = self._ids[known]
-        elif given is not None and given not in self._given and given > self._last:
-            index = given
-        elif known and _named(call) and (given is None or given in self._given):
-            index = self._last + 1  # a new call without an index, or under one that is taken
-        elif given is not None:
-            index = self._given.get(given, given)
-        else:
-            index = self._last + 1 if self._last < 0 or (_named(call) and not known) else self._last
-        self._last = max(self._last, index)
-        if known:
-            self._ids.setdefault(known, index)
-        if given is not None:
-            self._given[given] = index
-        return index
-
-
-def _named(call: dict[str, Any]) -> bool:
-    function = call.get("function")
-    return isinstance(function, dict) and bool(function.get("name"))
+def _reason(choice: dict[str, Any], finish: Any, *, tools: bool) -> bool:
+    """Put the finish in OpenAI's words. True if it was. Raises UpstreamFailed if it says that the provider failed."""
+    if finish in _BROKEN:
+        raise UpstreamFailed("The provider broke off its answer.")
+    said = finish if finish == "function_call" else finish_reason(finish, tools=tools)
+    if finish is not None and not is_finish(finish):
+        choice["native_finish_reason"] = finish  # OpenRouter's name for it
+    choice["finish_reason"] = said
+    return bool(said == finish)
 
 
 def completion(body: bytes, *, byok: bool = False) -> Completed:
     """A whole chat completion. Raises UpstreamInvalid, or the error it carries under 200."""
     try:
         answer = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise UpstreamInvalid("The provider's answer is not JSON.") from error
+    except orjson.JSONDecodeError:
+        answer = lenient.loads(body)
+    if isinstance(answer, list) and len(answer) == 1:  # Gemini: [{"error": ...}]
+        answer = answer[0]
     if not isinstance(answer, dict):
         raise UpstreamInvalid("The provider's answer is not an object.")
-    if answer.get("error"):
-        raise failures.in_band(answer["error"], byok=byok)
+    error = lenient.error_in(answer)
+    if error is not None:
+        raise failures.in_band(error, byok=byok)
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices:
         raise UpstreamInvalid("The provider's answer has no choices.")
@@ -197,39 +232,42 @@ def completion(body: bytes, *, byok: bool = False) -> Completed:
             raise UpstreamInvalid("The provider's answer has a choice that is not an object.")
         if choice.get("error"):
             raise failures.in_band(choice["error"], byok=byok)
-        _whole_choice(choice, position)
+        _whole_choice(choice, position, body)
     if not isinstance(answer.get("id"), str) or not answer["id"]:
-        answer["id"] = "chatcmpl-" + hashlib.blake2b(body, digest_size=12).hexdigest()
-    if type(answer.get("created")) is not int:
-        created = answer.get("created")
-        answer["created"] = int(created) if type(created) is float else int(time.time())
+        answer["id"] = f"chatcmpl-{_digest(body)}"
+    created = answer.get("created")
+    answer["created"] = int(created if isinstance(created, int | float) and created > 1 else time.time())
     answer["object"] = "chat.completion"
-    return Completed(body=answer, usage=_usage(answer, choices))
+    if answer.get("service_tier") not in _TIERS:
+        del answer["service_tier"]
+    usage = _usage(answer, choices)
+    if usage is not None and not _counts(usage) and output_bytes(answer):
+        usage = None
+    return Completed(body=answer, usage=usage)
 
 
-def _whole_choice(choice: dict[str, Any], position: int) -> None:
+def _digest(body: bytes) -> str:
+    """An id for what has none: the same answer always has the same."""
+    return hashlib.blake2b(body, digest_size=12).hexdigest()
+
+
+def _whole_choice(choice: dict[str, Any], position: int, body: bytes) -> None:
     message = choice.get("message")
     if not isinstance(message, dict):
         raise UpstreamInvalid("The provider's answer has a choice without a message.")
-    if type(choice.get("index")) is not int:
+    if type(choice.get("index")) is not int or choice["index"] < 0:
         choice["index"] = position
     message["role"] = "assistant"
     _flatten(message)
     message.setdefault("content", None)
     calls = message.get("tool_calls")
-    if calls is not None and not (isinstance(calls, list) and calls and all(isinstance(one, dict) for one in calls)):
-        if calls:
-            raise UpstreamInvalid("The provider's answer has tool calls that are no list of objects.")
+    if "tool_calls" in message and not calls:
         del message["tool_calls"]  # `null` and `[]` are what SDKs trip over
-        calls = None
-    for call in calls or ():
-        _arguments_as_text(call)
-        call.setdefault("type", "function")
-    said = choice.get("finish_reason")
-    if said == "error":
-        raise UpstreamFailed("The provider broke off its answer.")
-    if said != "function_call":
-        choice["finish_reason"] = finish_reason(said, tools=bool(calls))
+    elif calls is not None and not isinstance(calls, list):
+        raise UpstreamInvalid("The provider's answer has tool calls that are no list of objects.")
+    if calls:
+        openai_tools.whole(calls, f"{_digest(body)}{position}")
+    _reason(choice, choice.get("finish_reason"), tools=bool(calls))
 
 
 def _usage(answer: dict[str, Any], choices: Any) -> dict[str, Any] | None:
@@ -243,6 +281,11 @@ def _usage(answer: dict[str, Any], choices: Any) -> dict[str, Any] | None:
     if type(choices) is list and choices and type(choices[0]) is dict and type(choices[0].get("usage")) is dict:
         return dict(choices[0]["usage"])
     return None
+
+
+def _counts(usage: dict[str, Any]) -> bool:
+    """False for all zeros: nobody has counted."""
+    return any(usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
 
 
 def _flatten(message: dict[str, Any]) -> bool:
@@ -277,11 +320,3 @@ def _parts(content: Any) -> tuple[str, str]:
         elif isinstance(part.get("thinking"), list):
             thought += _parts(part["thinking"])[0]
     return text, thought
-
-
-def _arguments_as_text(call: dict[str, Any]) -> bool:
-    function = call.get("function")
-    if isinstance(function, dict) and isinstance(function.get("arguments"), dict | list):
-        function["arguments"] = orjson.dumps(function["arguments"]).decode()
-        return False
-    return True

@@ -1,19 +1,26 @@
 """Server-sent events off the wire: bytes in, payloads out. The same for every dialect that streams SSE.
 
-Only `data` counts: `event:`, `id:`, `retry:` and comments are passed over (both dialects repeat the event's name in the
-data). The ordinary frame, one `data:` line and a blank one, costs one split of the read and one slice.
+Only `data` counts: `id:`, `retry:` and comments are passed over, and `event:` too (dialects repeat the event's name in
+the data) unless it is `error`, which not every vendor repeats. The ordinary frame, one `data:` line and a blank one,
+costs one split of the read and one slice.
+
+A body that begins as JSON is no stream at all: an error under 200, or an answer of a vendor that does not stream. It is
+one payload.
 """
+
+import orjson
 
 from llm.errors import UpstreamInvalid
 
 EVENT_CAP = 4 * 1024 * 1024  # bytes of one event; nothing larger is an answer
 _BOM = b"\xef\xbb\xbf"
+_BLANK = _BOM + b" \t\r\n"
 
 
 class SseDecoder:
     """Implements `base.Decoder`. Holds at most one unfinished event of `cap` bytes, however it is cut into reads."""
 
-    __slots__ = ("_cap", "_cr", "_lines", "_partial", "_size", "_waiting")
+    __slots__ = ("_begun", "_cap", "_cr", "_json", "_lines", "_partial", "_size", "_waiting")
 
     def __init__(self, cap: int = EVENT_CAP) -> None:
         self._cap = cap
@@ -21,8 +28,13 @@ class SseDecoder:
         self._partial: list[bytes] = []  # pieces of the line under way; joined only once its end is seen
         self._size, self._waiting = 0, 0  # bytes in the two
         self._cr = False  # the last read ended in \r: a \n at the start of the next belongs to it
+        self._begun = False  # as a stream
+        self._json = False  # it is none
 
     def feed(self, data: bytes) -> list[bytes]:
+        if not self._begun and self._is_json(data):
+            self._hold(data)
+            return []
         if self._cr or b"\r" in data:
             data = self._with_line_feeds(data)
         if self._partial:
@@ -55,9 +67,18 @@ class SseDecoder:
 
     def close(self) -> list[bytes]:
         """The stream is over: an event that lacks only its blank line is one all the same."""
-        payload = _payload([*self._lines, b"".join(self._partial)])
+        rest = b"".join(self._partial)
+        payload = rest.strip(_BLANK) if self._json else _payload([*self._lines, rest])
         self._clear()
         return [payload] if payload else []
+
+    def _is_json(self, data: bytes) -> bool:
+        """Whether the body is JSON, by the first byte that says something."""
+        said = data.lstrip(_BLANK)
+        if said and not self._json:
+            self._json = said[:1] in (b"{", b"[")
+            self._begun = not self._json
+        return self._json
 
     def _finish(self, data: bytes, payloads: list[bytes]) -> bytes:
         """Go on with the event under way; what lies behind its end is left."""
@@ -73,11 +94,11 @@ class SseDecoder:
         return data[end + 2 if end else 1 :]
 
     def _keep(self, tail: bytes) -> None:
-        """Remember an unfinished event: its whole data lines, and the piece of a line behind them."""
+        """Remember an unfinished event: its whole lines, and the piece of a line behind them."""
         end = tail.rfind(b"\n")
         if end >= 0:
             for line in tail[:end].split(b"\n"):
-                if line.removeprefix(_BOM).startswith(b"data"):
+                if line.removeprefix(_BOM).startswith((b"data", b"event")):
                     self._lines.append(line)
                     self._size += len(line)
             tail = tail[end + 1 :]
@@ -112,10 +133,25 @@ class SseDecoder:
 def _payload(lines: list[bytes]) -> bytes:
     """The data of one event; empty if it has none."""
     found = []
+    failed = False
     for raw in lines:
         line = raw.removeprefix(_BOM)
         if line.startswith(b"data:"):
             found.append(line[6:] if line.startswith(b"data: ") else line[5:])
         elif line == b"data":
             found.append(b"")
-    return b"\n".join(found)
+        elif line.startswith(b"event:"):
+            failed = line[6:].strip() == b"error"
+    data = b"\n".join(found)
+    return _error(data) if failed else data
+
+
+def _error(data: bytes) -> bytes:
+    """What an `event: error` says, as the object it would have been without its name."""
+    if b'"error"' in data:
+        return data
+    try:
+        said = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        said = data.decode("utf-8", "replace").strip()
+    return orjson.dumps({"error": said or "no reason given"})

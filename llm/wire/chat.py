@@ -84,6 +84,6 @@ def body_of(request: ChatRequest, reply: Reply) -> bytes:
     assert reply.completed is not None
     body = reply.completed.body
     body["usage"] = reply.usage
-    if not body.get("model"):
+    if not isinstance(body.get("model"), str) or not body["model"]:
         body["model"] = reply.target.model.model_id
     return orjson.dumps(body)

@@ -1,6 +1,7 @@
 """The OpenAI chat stream as clients want it, whatever the provider sent. WIRE rules 2 to 6.
 
-An event that obeys the rules is sent on byte for byte; one that breaks a rule is rewritten.
+An event that obeys the rules is sent on byte for byte; one that breaks a rule is rewritten. What ends a choice is held
+back until the provider has ended too: some say so in every chunk, or say more after it.
 """
 
 import time
@@ -25,9 +26,8 @@ class ChatStream:
         self._model = model
         self._named = False  # id, created and model are the first chunk's from then on
         self._include_usage = include_usage
-        self._roles: set[int] = set()
-        self._finished: set[int] = set()
-        self._seen: set[int] = set()
+        self._seen: set[int] = set()  # choices that have their role
+        self._held: dict[int, tuple[Json, bytes | None]] = {}  # the chunk that ends a choice
         self._called: set[int] = set()  # choices that called tools
         self._calls: set[tuple[int, int]] = set()  # (choice, tool call) whose name was said
 
@@ -38,20 +38,23 @@ class ChatStream:
             if event is PING:
                 frames.append(sse.PING)
             elif event.chunk is not None:
-                payload = self._payload(event.chunk, event.raw)
+                payload = self._payload(event.chunk, event.raw, frames)
                 if payload is not None:
                     frames.append(b"data: " + payload + b"\n\n")
         return frames[0] if len(frames) == 1 else b"".join(frames)
 
     def finish(self, ending: Ending) -> bytes:
-        """The last frames: a missing finish, usage if asked for, [DONE]. After an error: the error, then nothing."""
+        """The last frames: what ends each choice, usage if asked for, [DONE]. After an error: the error, no more."""
+        frames: list[bytes] = []
         if ending.error is not None:
-            return sse.frame(orjson.dumps(openai_body(ending.error)))
-        frames = []
-        for index in sorted(self._seen - self._finished):
-            reason = "tool_calls" if index in self._called else "stop"
-            choice = {"index": index, "delta": {}, "finish_reason": reason}
-            frames.append(sse.frame(orjson.dumps(self._chunk([choice]))))
+            for index in sorted(self._held):
+                self._reopen(index, frames)
+            return b"".join([*frames, sse.frame(orjson.dumps(openai_body(ending.error)))])
+        for index in sorted(self._seen):
+            chunk, raw = self._held.get(index) or (self._chunk([_ending(index)]), None)
+            if self._sets_reason(index, chunk["choices"][0]):
+                raw = None
+            frames.append(sse.frame(raw or orjson.dumps(chunk)))
         if self._include_usage:
             frames.append(sse.frame(orjson.dumps({**self._chunk([]), "usage": ending.usage})))
         frames.append(sse.DONE)
@@ -66,8 +69,8 @@ class ChatStream:
             "choices": choices,
         }
 
-    def _payload(self, chunk: Json, raw: bytes | None) -> bytes | None:
-        """The chunk's JSON, or None if nothing of it is for the client."""
+    def _payload(self, chunk: Json, raw: bytes | None, frames: list[bytes]) -> bytes | None:
+        """The chunk's JSON, or None if nothing of it is for the client now. What was no end goes to `frames`."""
         choices = chunk.get("choices")
         if not choices or not isinstance(choices, list):
             return None  # usage alone: the last chunk is our own
@@ -79,6 +82,7 @@ class ChatStream:
             or chunk.get("created") != self._created
             or chunk.get("model") != self._model
             or chunk.get("object") != "chat.completion.chunk"
+            or type(chunk["created"]) is not int
         ):
             chunk.update(id=self._id, created=self._created, model=self._model, object="chat.completion.chunk")
             changed = True
@@ -89,17 +93,45 @@ class ChatStream:
             del chunk["x_groq"]
             changed = True
         kept = []
+        ends = False
         for choice in choices:
-            verdict = self._choice(choice)
+            verdict = self._choice(choice, frames)
             if verdict is not None:
                 kept.append(choice)
                 changed = changed or verdict
-        if not kept:
-            return None
+                ends = ends or choice["finish_reason"] is not None
         if len(kept) != len(choices):
             chunk["choices"] = kept
             changed = True
-        return raw if raw is not None and not changed else orjson.dumps(chunk)
+        if changed:
+            raw = None
+        if ends:
+            kept = self._hold(chunk, raw)
+            raw = None
+        if not kept:
+            return None
+        return raw if raw is not None else orjson.dumps(chunk)
+
+    def _hold(self, chunk: Json, raw: bytes | None) -> list[Json]:
+        """Keep what ends a choice for later; the choices that go on."""
+        choices = chunk["choices"]
+        if len(choices) == 1:
+            self._held[choices[0]["index"]] = (chunk, raw)
+            return []
+        for choice in choices:
+            if choice["finish_reason"] is not None:
+                self._held[choice["index"]] = ({**chunk, "choices": [choice]}, None)
+        going_on = [choice for choice in choices if choice["finish_reason"] is None]
+        chunk["choices"] = going_on
+        return going_on
+
+    def _reopen(self, index: int, frames: list[bytes]) -> None:
+        """It was no end. What was held is sent without it, if it says anything else."""
+        chunk, _ = self._held.pop(index)
+        choice = chunk["choices"][0]
+        choice["finish_reason"] = None
+        if choice["delta"]:
+            frames.append(sse.frame(orjson.dumps(chunk)))
 
     def _take_names(self, chunk: Json) -> None:
         self._named = True
@@ -111,44 +143,42 @@ class ChatStream:
         if isinstance(created, int) and not isinstance(created, bool) and created > 0:
             self._created = created
 
-    def _choice(self, choice: Json) -> bool | None:
+    def _choice(self, choice: Json, frames: list[bytes]) -> bool | None:
         """Mend one choice in place. True: changed; False: as it was; None: it must not be sent."""
         changed = False
         index = choice.get("index")
         if type(index) is not int:
             index = choice["index"] = 0
             changed = True
-        if index in self._finished:
-            return None
-        self._seen.add(index)
         delta = choice.get("delta")
         if not isinstance(delta, dict):
             delta = choice["delta"] = {}
             changed = True
-        if index not in self._roles:
-            self._roles.add(index)
+        if index not in self._seen:
+            self._seen.add(index)
             if delta.get("role") != "assistant":
                 delta["role"] = "assistant"
                 changed = True
         elif "role" in delta:
             del delta["role"]
             changed = True
+        if self._held and index in self._held:
+            if not any(delta.values()):
+                return None  # it ended before
+            self._reopen(index, frames)
         if delta.get("tool_calls"):
             changed = self._tool_calls(index, delta["tool_calls"]) or changed
-        return self._finish_reason(index, choice, delta) or changed
-
-    def _finish_reason(self, index: int, choice: Json, delta: Json) -> bool:
         if "finish_reason" not in choice or choice["finish_reason"] == "":
             choice["finish_reason"] = None
             return True
-        reason = choice["finish_reason"]
-        if reason is None:
+        return changed
+
+    def _sets_reason(self, index: int, choice: Json) -> bool:
+        """`tool_calls` when tools were called, whatever the provider said, unless it was cut short or filtered."""
+        if index not in self._called or choice["finish_reason"] in ("tool_calls", "length", "content_filter"):
             return False
-        self._finished.add(index)
-        if index in self._called and reason != "tool_calls":
-            choice["finish_reason"] = "tool_calls"
-            return True
-        return False
+        choice["finish_reason"] = "tool_calls"
+        return True
 
     def _tool_calls(self, index: int, calls: list[Json]) -> bool:
         """Id, type and name on the first fragment of each call only; argument bytes untouched."""
@@ -171,3 +201,8 @@ class ChatStream:
                 del function["name"]
                 changed = True
         return changed
+
+
+def _ending(index: int) -> Json:
+    """For a choice that never said why it ended."""
+    return {"index": index, "delta": {}, "finish_reason": "stop"}

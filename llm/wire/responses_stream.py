@@ -103,9 +103,13 @@ class ResponseStream:
                 self._facts.model = model
             self._begin(frames)
         choice = choices[0]  # one was asked for
-        if self._finish is not None or self._kept > MAX_ANSWER_BYTES:
+        if self._kept > MAX_ANSWER_BYTES:
             return
         delta = choice.get("delta")
+        if self._finish is not None:
+            if not isinstance(delta, dict) or not any(value for name, value in delta.items() if name != "role"):
+                return
+            self._finish = None  # more is said: it was no end
         if isinstance(delta, dict):
             self._delta(delta, choice)
             item = self._open

@@ -185,7 +185,8 @@ def test_what_is_missing_is_filled() -> None:
         ("model_length", False, "length"),
         ("STOP", False, "stop"),
         ("function_call", False, "function_call"),
-        ("something_new", False, "something_new"),
+        ("something_new", False, "stop"),
+        ("", True, "tool_calls"),
     ],
 )
 def test_every_finish_comes_out_in_openais_words(said: str | None, calls: bool, finish: str) -> None:

@@ -56,7 +56,12 @@ def test_a_text_event_is_good_counted_and_kept_as_it_came() -> None:
         ({"refusal": "no"}, None, True, 2),
         ({"function_call": {"name": "f", "arguments": "{}"}}, None, True, 2),
         ({"tool_calls": [{"index": 0, "id": "1", "function": {"name": "f", "arguments": ""}}]}, None, True, 0),
-        ({"tool_calls": [{"index": 0, "function": {"arguments": '{"a":"é"}'}}]}, None, True, 10),
+        (
+            {"tool_calls": [{"index": 0, "id": "1", "function": {"name": "f", "arguments": '{"a":"é"}'}}]},
+            None,
+            True,
+            10,
+        ),
         ({"tool_calls": []}, None, False, 0),
         ({}, "stop", True, 0),
         ({}, "length", True, 0),
@@ -150,13 +155,14 @@ def test_tool_calls_in_order_are_untouched() -> None:
         ([start("a", 0), more("{", 0), start("b", 0), more("{", 0)], [0, 0, 1, 1]),
         ([start("a"), start("b"), start("a", arguments="{}")], [0, 1, 0]),
         ([start("a", 0), start("b", 1), more("{}", 0), more("{}", 1)], [0, 1, 0, 1]),
-        ([start("a", 1), start("b", 2)], [1, 2]),
-        ([more("{}")], [0]),
+        ([start("a", 1), start("b", 2)], [0, 1]),
+        ([start("a", -1), start("b", -1)], [0, 1]),
+        ([start("a"), start("b", 7), more("{}", 7)], [0, 1, 1]),
         ([start("x1", 0), {"index": 0, "id": "x2", "function": {"arguments": "{}"}}], [0, 0]),
         ([start(""), start("")], [0, 1]),
     ],
     ids=["no index", "two in one event", "all zero", "zero again with fragments", "by id", "interleaved", "from one",
-         "fragment alone", "an id that changes midway", "neither id nor index"],
+         "negative", "jumping", "an id that changes midway", "neither id nor index"],
 )  # fmt: skip
 def test_every_call_has_one_index_of_its_own(calls: list[Any], expected: list[int]) -> None:
     assert indexes(*calls) == expected

@@ -245,12 +245,12 @@ def test_the_finish_is_the_status(finish: str | None, status: str, reason: Json 
     assert (response["completed_at"] is None) is (status != "completed")
 
 
-def test_nothing_after_the_finish_is_said() -> None:
-    raw, _ = raw_of([{"content": "Hi"}], "stop")
+def test_a_finish_with_more_behind_it_was_none() -> None:
     stream = ResponseStream(facts())
-    stream.render([chunk({"content": "Hi"}), chunk({}, "stop")])
-    assert stream.render([chunk({"content": " again"})]) == b""
-    assert b"again" not in raw
+    stream.render([chunk({"content": "Hi"}), chunk({}, "length")])
+    more = [chunk({"content": " again"}), chunk({}, "stop"), chunk({"content": ""}, "length")]
+    assert b" again" in stream.render(more)
+    assert b"response.completed" in stream.finish(Ending(usage=USAGE))
 
 
 def test_an_answer_that_says_nothing_is_an_empty_message() -> None:
