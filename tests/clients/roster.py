@@ -1,0 +1,107 @@
+"""The clients of `make clients`: where each is pinned, how it is started, and what its user sees when a call fails."""
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.clients.live import ROOT, Table, installed
+
+HERE = Path(__file__).resolve().parent
+VAR = ROOT / "var" / "clients"
+LOCKS = ROOT / "requirements" / "clients"
+NODE = "node"
+EVERYTHING = ("text", "stream", "tools", "streamed_tools", "schema", "image")
+
+
+@dataclass(frozen=True)
+class Errors:
+    """The exceptions of an SDK, by the name of their class."""
+
+    wrong_key: str = "AuthenticationError"
+    no_budget: str = "RateLimitError"
+    unknown_model: str = "NotFoundError"
+    broken_stream: str = "APIError"
+
+
+@dataclass(frozen=True)
+class Client:
+    """One SDK on one wire.
+
+    lock: `requirements/clients/<lock>.txt`, or "node". packages: those whose version matters. schema_tool: the SDK asks
+    for an object by offering a tool of this name; None: by a JSON schema. keeps_broken: it shows the text of a stream
+    that breaks later.
+    """
+
+    name: str
+    wire: str
+    lock: str
+    program: str
+    packages: tuple[str, ...]
+    errors: Errors = Errors()
+    features: tuple[str, ...] = EVERYTHING
+    schema_tool: str | None = None
+    keeps_broken: bool = True
+
+    def shown(self, text: str) -> str:
+        """What of a broken stream its user has seen."""
+        return text if self.keeps_broken else ""
+
+
+_OPENAI = ("openai", "with_openai.py", ("openai",))
+_ANTHROPIC = ("anthropic", "with_anthropic.py", ("anthropic",))
+
+CLIENTS = (
+    Client("openai-python", "chat", *_OPENAI),
+    Client("openai-python", "responses", *_OPENAI, Errors(broken_stream="response.failed")),
+    Client("anthropic-python", "messages", *_ANTHROPIC, Errors(broken_stream="APIStatusError")),
+)
+
+
+def command(client: Client) -> list[str]:
+    """Its program, with the wire as argument."""
+    if client.lock == NODE:
+        return [str(shutil.which("node")), str(VAR / NODE / client.program), client.wire]
+    return [str(VAR / client.lock / "bin" / "python"), str(HERE / "python" / client.program), client.wire]
+
+
+def pinned(client: Client) -> dict[str, str]:
+    """The version that is locked for each of its packages."""
+    if client.lock == NODE:
+        wanted = json.loads((HERE / NODE / "package.json").read_text())["dependencies"]
+        return {name: wanted[name] for name in client.packages}
+    text = (LOCKS / f"{client.lock}.txt").read_text()
+    found = dict(re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^ ;\\]+)", text, re.MULTILINE))
+    return {name: found[name] for name in client.packages}
+
+
+def prepared(table: Table, clients: Iterable[Client]) -> dict[str, str]:
+    """Install what these need, if it is not there as locked. Returns what cannot be, with the reason."""
+    missing = {}
+    for lock in sorted({client.lock for client in clients}):
+        if lock != NODE:
+            installed(LOCKS / f"{lock}.txt", VAR / lock)
+            table.say(f"requirements/clients/{lock}.txt is installed")
+        elif shutil.which("node") and shutil.which("npm"):
+            node = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
+            _install_node(VAR / NODE)
+            table.say(f"tests/clients/node is installed; node {node.stdout.strip()}")
+        else:
+            missing[lock] = "node and npm are not on the PATH: install Node.js 20 or newer"
+    return missing
+
+
+def _install_node(folder: Path) -> None:
+    """The programs beside their node_modules, where imports are looked up; installed if the lock changed since."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (HERE / NODE).iterdir():
+        shutil.copy(path, folder)
+    stamp, wanted = folder / "installed", hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+        subprocess.run(["npm", "ci", *quiet], cwd=folder, check=True)
+        stamp.write_text(wanted)
