@@ -9,11 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.clients import litellm_check
 from tests.clients.live import ROOT, Table, installed
 
 HERE = Path(__file__).resolve().parent
 VAR = ROOT / "var" / "clients"
 LOCKS = ROOT / "requirements" / "clients"
+LITELLM = "litellm"  # the environment of `make litellm-check`
 NODE = "node"
 EVERYTHING = ("text", "stream", "tools", "streamed_tools", "schema", "image")
 
@@ -25,7 +27,16 @@ class Errors:
     wrong_key: str = "AuthenticationError"
     no_budget: str = "RateLimitError"
     unknown_model: str = "NotFoundError"
-    broken_stream: str = "APIError"
+    broken_stream: str | None = "APIError"
+
+
+_CLAUDE = Errors(broken_stream="APIStatusError")
+_LANG = Errors(
+    "AnthropicAuthenticationError", "AnthropicRateLimitError", "AnthropicModelNotFoundError", "APIStatusError"
+)
+_PYDANTIC = Errors("ModelAuthenticationError", "ModelQuotaExceededError", "ModelNotFoundError", "ModelAPIError")
+_PYDANTIC_CLAUDE = Errors("ModelAuthenticationError", "ModelRateLimitError", "ModelNotFoundError", "ModelServerError")
+_RETRIED = Errors(*["InstructorRetryException"] * 3, broken_stream=None)
 
 
 @dataclass(frozen=True)
@@ -53,12 +64,26 @@ class Client:
 
 
 _OPENAI = ("openai", "with_openai.py", ("openai",))
-_ANTHROPIC = ("anthropic", "with_anthropic.py", ("anthropic",))
+_LANGCHAIN = ("anthropic", "with_langchain_anthropic.py", ("langchain-anthropic", "anthropic"))
+_INSTRUCTOR = ("anthropic", "with_instructor.py", ("instructor", "openai", "anthropic"))
+_PYDANTIC_AI = ("pydantic-ai", "with_pydantic_ai.py", ("pydantic-ai-slim", "openai", "anthropic"))
+_LLAMA = ("llama-index", "with_llama_index.py", ("llama-index-llms-openai-like", "llama-index-core", "openai"))
+_LITELLM = ("litellm", "with_litellm.py", ("litellm", "openai"))
+OBJECTS = ("schema", "streamed_schema")
 
 CLIENTS = (
     Client("openai-python", "chat", *_OPENAI),
-    Client("openai-python", "responses", *_OPENAI, Errors(broken_stream="response.failed")),
-    Client("anthropic-python", "messages", *_ANTHROPIC, Errors(broken_stream="APIStatusError")),
+    Client("openai-python", "responses", *_OPENAI),
+    Client("anthropic-python", "messages", "anthropic", "with_anthropic.py", ("anthropic",), _CLAUDE),
+    Client("langchain-anthropic", "messages", *_LANGCHAIN, _LANG, schema_tool="Weather"),
+    Client("llama-index", "chat", *_LLAMA),
+    Client("pydantic-ai", "chat", *_PYDANTIC_AI, _PYDANTIC),
+    Client("pydantic-ai", "responses", *_PYDANTIC_AI, _PYDANTIC),
+    Client("pydantic-ai", "messages", *_PYDANTIC_AI, _PYDANTIC_CLAUDE, schema_tool="final_result"),
+    Client("instructor", "chat", *_INSTRUCTOR, _RETRIED, OBJECTS, schema_tool="Weather"),
+    Client("instructor", "messages", *_INSTRUCTOR, _RETRIED, OBJECTS, schema_tool="Weather"),
+    Client("litellm", "chat", *_LITELLM),
+    Client("litellm", "messages", *_LITELLM),
 )
 
 
@@ -66,7 +91,7 @@ def command(client: Client) -> list[str]:
     """Its program, with the wire as argument."""
     if client.lock == NODE:
         return [str(shutil.which("node")), str(VAR / NODE / client.program), client.wire]
-    return [str(VAR / client.lock / "bin" / "python"), str(HERE / "python" / client.program), client.wire]
+    return [str(_venv(client.lock) / "bin" / "python"), str(HERE / "python" / client.program), client.wire]
 
 
 def pinned(client: Client) -> dict[str, str]:
@@ -74,7 +99,7 @@ def pinned(client: Client) -> dict[str, str]:
     if client.lock == NODE:
         wanted = json.loads((HERE / NODE / "package.json").read_text())["dependencies"]
         return {name: wanted[name] for name in client.packages}
-    text = (LOCKS / f"{client.lock}.txt").read_text()
+    text = _lock(client.lock).read_text()
     found = dict(re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^ ;\\]+)", text, re.MULTILINE))
     return {name: found[name] for name in client.packages}
 
@@ -84,8 +109,8 @@ def prepared(table: Table, clients: Iterable[Client]) -> dict[str, str]:
     missing = {}
     for lock in sorted({client.lock for client in clients}):
         if lock != NODE:
-            installed(LOCKS / f"{lock}.txt", VAR / lock)
-            table.say(f"requirements/clients/{lock}.txt is installed")
+            installed(_lock(lock), _venv(lock))
+            table.say(f"{_lock(lock).relative_to(ROOT)} is installed")
         elif shutil.which("node") and shutil.which("npm"):
             node = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
             _install_node(VAR / NODE)
@@ -93,6 +118,14 @@ def prepared(table: Table, clients: Iterable[Client]) -> dict[str, str]:
         else:
             missing[lock] = "node and npm are not on the PATH: install Node.js 20 or newer"
     return missing
+
+
+def _lock(name: str) -> Path:
+    return litellm_check.LOCK if name == LITELLM else LOCKS / f"{name}.txt"
+
+
+def _venv(name: str) -> Path:
+    return litellm_check.VENV if name == LITELLM else VAR / name
 
 
 def _install_node(folder: Path) -> None:

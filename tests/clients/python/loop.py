@@ -2,7 +2,8 @@
 
 It runs in the client's own virtual environment, so it knows nothing of Tollgate or its tests. A job is JSON:
 `{feature, url, key, model, image}`; what is asked is in here, so that every client asks the same. An answer is what a
-user of the SDK sees: `{text, tools: [[name, arguments]], usage: [prompt, completion], parsed, pieces}`, or
+user of the SDK sees: `{text, tools: [[name, arguments]], usage: [prompt, completion], parsed, pieces}` (usage is null
+where the SDK hides it), or
 `{error: {type, status, message}, text}` if the SDK raised, with the text it had shown before.
 """
 
@@ -44,7 +45,8 @@ class Job:
 
     def said(self, text: str | None, **more: Any) -> dict[str, Any]:
         """The answer of this job."""
-        return {"text": text, "tools": self.calls, "usage": self.usage, "pieces": len(self.seen), **more}
+        shown = {"text": text, "tools": self.calls, "usage": self.usage, "pieces": len(self.seen)}
+        return shown | more
 
     @property
     def image_url(self) -> str:
@@ -79,9 +81,10 @@ def serve(features: dict[str, Feature], errors: tuple[type[BaseException], ...],
 
 
 def told(error: BaseException) -> dict[str, Any]:
-    """What an exception says; the status may be on what it was raised from."""
+    """What an exception says; its class is the first public one, the status may be on what it was raised from."""
     causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
         causes.append(cause)
     status = next((one.status_code for one in causes if isinstance(getattr(one, "status_code", None), int)), None)
-    return {"type": type(error).__name__, "status": status, "message": str(error)[:400]}
+    kind = next(one.__name__ for one in type(error).__mro__ if not one.__name__.startswith("_"))
+    return {"type": kind, "status": status, "message": str(error)[:400]}

@@ -146,8 +146,6 @@ def responses_stream(job: Job) -> dict[str, Any]:
             job.seen.append(event.delta)
         elif event.type == "response.completed":
             bill_response(job, event.response)
-        elif event.type == "response.failed":
-            return failed(job, event.response)
     return job.said("".join(job.seen))
 
 
@@ -196,12 +194,6 @@ def response_results(job: Job, answer: Any) -> list[Any]:
 
 def bill_response(job: Job, answer: Any) -> None:
     job.billed(answer.usage.input_tokens, answer.usage.output_tokens)
-
-
-def failed(job: Job, response: Any) -> dict[str, Any]:
-    """A stream that ends with `response.failed`: this SDK raises nothing, its user looks."""
-    error = {"type": "response.failed", "status": None, "message": response.error.message}
-    return {"error": error, "text": "".join(job.seen)}
 
 
 FEATURES = {
