@@ -69,6 +69,9 @@ _INSTRUCTOR = ("anthropic", "with_instructor.py", ("instructor", "openai", "anth
 _PYDANTIC_AI = ("pydantic-ai", "with_pydantic_ai.py", ("pydantic-ai-slim", "openai", "anthropic"))
 _LLAMA = ("llama-index", "with_llama_index.py", ("llama-index-llms-openai-like", "llama-index-core", "openai"))
 _LITELLM = ("litellm", "with_litellm.py", ("litellm", "openai"))
+_AI_SDK = (NODE, "with_ai_sdk.mjs")
+_AI = Errors("APICallError", "APICallError", "APICallError", "PartError")
+OBJECTS_TOO = (*EVERYTHING, "streamed_schema")
 OBJECTS = ("schema", "streamed_schema")
 
 CLIENTS = (
@@ -84,6 +87,13 @@ CLIENTS = (
     Client("instructor", "messages", *_INSTRUCTOR, _RETRIED, OBJECTS, schema_tool="Weather"),
     Client("litellm", "chat", *_LITELLM),
     Client("litellm", "messages", *_LITELLM),
+    Client("openai-node", "chat", NODE, "with_openai.mjs", ("openai",)),
+    Client("openai-node", "responses", NODE, "with_openai.mjs", ("openai",)),
+    Client("anthropic-node", "messages", NODE, "with_anthropic.mjs", ("@anthropic-ai/sdk",), _CLAUDE),
+    Client("ai-sdk", "chat", *_AI_SDK, ("ai", "@ai-sdk/openai"), _AI, OBJECTS_TOO),
+    Client("ai-sdk", "responses", *_AI_SDK, ("ai", "@ai-sdk/openai"), _AI, OBJECTS_TOO),
+    Client("ai-sdk", "compatible", *_AI_SDK, ("ai", "@ai-sdk/openai-compatible"), _AI, OBJECTS_TOO),
+    Client("ai-sdk", "messages", *_AI_SDK, ("ai", "@ai-sdk/anthropic"), _AI, OBJECTS_TOO),
 )
 
 

@@ -1,4 +1,4 @@
-"""LiteLLM as a client: `with_litellm.py chat` (its openai provider) or `with_litellm.py messages` (its anthropic one)."""
+"""LiteLLM as a client: `with_litellm.py chat` (its provider `openai`) or `... messages` (its provider `anthropic`)."""
 
 import json
 import sys
@@ -26,20 +26,12 @@ class Weather(BaseModel):
 
 
 def complete(job: Job, messages: list[Any], **more: Any) -> Any:
-    place = f"openai/{job.model}", f"{job.url}/v1"
     if sys.argv[1] == "messages":
-        place = f"anthropic/{job.model}", job.url
-    model, base = place
-    return litellm.completion(
-        model=model,
-        api_base=base,
-        api_key=job.key,
-        messages=messages,
-        max_tokens=500,
-        max_retries=0,
-        timeout=30,
-        **more,
-    )
+        place = {"model": f"anthropic/{job.model}", "api_base": job.url}
+    else:
+        place = {"model": f"openai/{job.model}", "api_base": f"{job.url}/v1"}
+    limits = {"max_tokens": 500, "max_retries": 0, "timeout": 30}
+    return litellm.completion(api_key=job.key, messages=messages, **place, **limits, **more)
 
 
 def text(job: Job) -> dict[str, Any]:

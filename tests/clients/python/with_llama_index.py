@@ -100,14 +100,10 @@ def streamed(job: Job, answers: Any) -> Any:
 def turn(job: Job, asked: OpenAILike, answer: Any) -> list[ChatMessage]:
     """The assistant's turn and the results of its calls; nothing if there are none."""
     calls = asked.get_tool_calls_from_response(answer, error_on_no_tool_call=False)
-    results = [
-        ChatMessage(
-            role="tool",
-            content=job.call(one.tool_name, one.tool_kwargs),
-            additional_kwargs={"tool_call_id": one.tool_id},
-        )
-        for one in calls
-    ]
+    results = []
+    for one in calls:
+        said = job.call(one.tool_name, one.tool_kwargs)
+        results.append(ChatMessage(role="tool", content=said, additional_kwargs={"tool_call_id": one.tool_id}))
     return [answer.message, *results] if results else []
 
 
