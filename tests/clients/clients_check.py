@@ -20,6 +20,7 @@ from typing import Any
 from tests.clients.live import Gateway, Json, Table, clean_environment
 from tests.clients.roster import CLIENTS, Client, command, pinned, prepared
 from tests.fakes import Behaviour, FakeProvider
+from tests.fakes.anthropic_wire import SIGNATURE
 
 DIALECTS = ("openai", "anthropic")
 SAID = "Hello from behind the gateway."
@@ -91,10 +92,10 @@ class Stage:
         self.poor = staff("POST", keys, {"name": "poor", "budget_limit_daily": "0"})["key"]
         self.gateway.keys["tenant_api_key"] = self.good
 
-    def rows(self) -> list[Json]:
-        """What this tenant's successful calls of `m` add up to."""
-        found: list[Json] = self.gateway.tenant("llm/usage/summary?group_by=model")["results"]
-        return found
+    def rows(self, count: int) -> list[int]:
+        """The tenant's latest usage rows added up: prompt, completion and cached tokens."""
+        found: list[Json] = self.gateway.tenant(f"llm/usage?page_size={max(count, 1)}")["results"][:count]
+        return [sum(row[name] for row in found) for name in ("prompt_tokens", "completion_tokens", "cached_tokens")]
 
 
 def broken(client: Client) -> str:
@@ -160,24 +161,35 @@ class Checks:
         self.fake.once("m", *turns)
         found = self.ask(feature)
         due = self.fake.totals("m")
-        usage = [due.prompt_tokens, due.completion_tokens] if found.get("usage", True) is not None else None
-        self.compare(what, found | {"calls": due.requests}, wanted | {"usage": usage, "calls": len(turns)})
+        usage = [due.prompt_tokens, due.completion_tokens, due.cached_tokens]
+        rows = self.stage.rows(due.requests)
+        shown = usage if found.get("usage", True) is not None else None
+        self.compare(what, found | {"rows": rows}, wanted | {"usage": shown, "rows": usage})
+        self.stage.table.check(f"{self.name}: {what}, calls", due.requests, len(turns)) if due.requests != len(
+            turns
+        ) else None
         return found
 
     def text(self) -> None:
         self.answered("text", "text", Behaviour(text=SAID), text=SAID)
+        cached = Behaviour(text=SAID, usage={"prompt_tokens": 100, "cached_tokens": 60})
+        self.answered("text on a cached prompt", "text", cached, text=SAID)
 
     def stream(self) -> None:
         found = self.answered("a stream", "stream", Behaviour(text=SAID), text=SAID)
+        cached = Behaviour(text=SAID, usage={"prompt_tokens": 100, "cached_tokens": 60})
+        self.answered("a stream on a cached prompt", "stream", cached, text=SAID)
         shown = found.get("pieces", 0)
         self.stage.table.check(f"{self.name}: a stream comes in pieces", shown, lambda pieces: pieces > 1)
 
     def tools(self) -> None:
         self.called("a tool", "tools", PARIS)
         self.called("parallel tools", "tools", PARIS, ROME)
+        self.reasoned("a tool after reasoning", "tools")
 
     def streamed_tools(self) -> None:
         self.called("parallel tools, streamed", "streamed_tools", PARIS, ROME)
+        self.reasoned("a tool after reasoning, streamed", "streamed_tools")
 
     def called(self, what: str, feature: str, *calls: Json) -> None:
         """The calls reach the client, what its tools say reaches the provider, and its answer the client."""
@@ -187,6 +199,16 @@ class Checks:
         results = [f"sunny in {call['arguments']['city']}" for call in calls]
         reached = [result for result in results if result in sent]
         self.stage.table.check(f"{self.name}: {what}, results", reached, results)
+
+    def reasoned(self, what: str, feature: str) -> None:
+        """Reasoning breaks no client, and comes back with its signature where client and provider have one."""
+        first = Behaviour(reasoning="Let me think.", tool_calls=[PARIS])
+        wanted = [[PARIS["name"], PARIS["arguments"]]]
+        self.answered(what, feature, first, Behaviour(text=SAID), text=SAID, tools=wanted)
+        if self.client.returns_thinking and self.fake is self.stage.fakes["anthropic"]:
+            blocks = [block for turn in self.fake.requests[-1].body["messages"] for block in turn["content"]]
+            signed = [one.get("signature") for one in blocks if isinstance(one, dict) and one["type"] == "thinking"]
+            self.stage.table.check(f"{self.name}: {what}, its signature", signed, [SIGNATURE])
 
     def schema(self) -> None:
         self.parsed("an object of a schema", "schema")

@@ -31,6 +31,8 @@ class Errors:
 
 
 _CLAUDE = Errors(broken_stream="APIStatusError")
+_NODE_CLAUDE = Errors(broken_stream="APIError")
+_LITE = Errors(broken_stream="MidStreamFallbackError")
 _LANG = Errors(
     "AnthropicAuthenticationError", "AnthropicRateLimitError", "AnthropicModelNotFoundError", "APIStatusError"
 )
@@ -45,7 +47,7 @@ class Client:
 
     lock: `requirements/clients/<lock>.txt`, or "node". packages: those whose version matters. schema_tool: the SDK asks
     for an object by offering a tool of this name; None: by a JSON schema. keeps_broken: it shows the text of a stream
-    that breaks later.
+    that breaks later. returns_thinking: it sends reasoning back with its signature.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Client:
     features: tuple[str, ...] = EVERYTHING
     schema_tool: str | None = None
     keeps_broken: bool = True
+    returns_thinking: bool = False
 
     def shown(self, text: str) -> str:
         """What of a broken stream its user has seen."""
@@ -77,23 +80,35 @@ OBJECTS = ("schema", "streamed_schema")
 CLIENTS = (
     Client("openai-python", "chat", *_OPENAI),
     Client("openai-python", "responses", *_OPENAI),
-    Client("anthropic-python", "messages", "anthropic", "with_anthropic.py", ("anthropic",), _CLAUDE),
-    Client("langchain-anthropic", "messages", *_LANGCHAIN, _LANG, schema_tool="Weather"),
+    Client(
+        "anthropic-python", "messages", "anthropic", "with_anthropic.py", ("anthropic",), _CLAUDE, returns_thinking=True
+    ),
+    Client("langchain-anthropic", "messages", *_LANGCHAIN, _LANG, schema_tool="Weather", returns_thinking=True),
     Client("llama-index", "chat", *_LLAMA),
     Client("pydantic-ai", "chat", *_PYDANTIC_AI, _PYDANTIC),
     Client("pydantic-ai", "responses", *_PYDANTIC_AI, _PYDANTIC),
-    Client("pydantic-ai", "messages", *_PYDANTIC_AI, _PYDANTIC_CLAUDE, schema_tool="final_result"),
+    Client(
+        "pydantic-ai", "messages", *_PYDANTIC_AI, _PYDANTIC_CLAUDE, schema_tool="final_result", returns_thinking=True
+    ),
     Client("instructor", "chat", *_INSTRUCTOR, _RETRIED, OBJECTS, schema_tool="Weather"),
     Client("instructor", "messages", *_INSTRUCTOR, _RETRIED, OBJECTS, schema_tool="Weather"),
-    Client("litellm", "chat", *_LITELLM),
-    Client("litellm", "messages", *_LITELLM),
+    Client("litellm", "chat", *_LITELLM, _LITE),
+    Client("litellm", "messages", *_LITELLM, _LITE),
     Client("openai-node", "chat", NODE, "with_openai.mjs", ("openai",)),
     Client("openai-node", "responses", NODE, "with_openai.mjs", ("openai",)),
-    Client("anthropic-node", "messages", NODE, "with_anthropic.mjs", ("@anthropic-ai/sdk",), _CLAUDE),
+    Client(
+        "anthropic-node",
+        "messages",
+        NODE,
+        "with_anthropic.mjs",
+        ("@anthropic-ai/sdk",),
+        _NODE_CLAUDE,
+        returns_thinking=True,
+    ),
     Client("ai-sdk", "chat", *_AI_SDK, ("ai", "@ai-sdk/openai"), _AI, OBJECTS_TOO),
     Client("ai-sdk", "responses", *_AI_SDK, ("ai", "@ai-sdk/openai"), _AI, OBJECTS_TOO),
     Client("ai-sdk", "compatible", *_AI_SDK, ("ai", "@ai-sdk/openai-compatible"), _AI, OBJECTS_TOO),
-    Client("ai-sdk", "messages", *_AI_SDK, ("ai", "@ai-sdk/anthropic"), _AI, OBJECTS_TOO),
+    Client("ai-sdk", "messages", *_AI_SDK, ("ai", "@ai-sdk/anthropic"), _AI, OBJECTS_TOO, returns_thinking=True),
 )
 
 

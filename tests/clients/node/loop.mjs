@@ -3,6 +3,8 @@
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 
+console.log = console.info = console.error; // whatever an SDK prints is for the log
+
 export const ASK = "What is the weather in Paris and in Rome?";
 export const DESCRIPTION = "The weather in a city.";
 export const CITY = {
@@ -15,16 +17,17 @@ export const CITY = {
 export class Job {
   seen = [];
   calls = [];
-  usage = [0, 0];
+  usage = [0, 0, 0];
 
   constructor(line) {
     Object.assign(this, JSON.parse(line));
   }
 
-  // Add the usage that the SDK shows for one answer.
-  billed(prompt, completion) {
+  // Add the usage that the SDK shows for one answer; prompt: cached ones included.
+  billed(prompt, completion, cached) {
     this.usage[0] += prompt ?? 0;
     this.usage[1] += completion ?? 0;
+    this.usage[2] += cached ?? 0;
   }
 
   // Run a tool that the model has called; arguments as JSON or parsed.

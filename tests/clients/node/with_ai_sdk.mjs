@@ -2,7 +2,7 @@
 import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { generateText, Output, stepCountIs, streamText, tool } from "ai";
+import { AISDKError, generateText, Output, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
 import { ASK, DESCRIPTION, serve } from "./loop.mjs";
 
@@ -32,7 +32,7 @@ function withTool(job) {
 
 async function generated(job, more) {
   const answer = await generateText(asked(job, more));
-  job.billed(answer.totalUsage.inputTokens, answer.totalUsage.outputTokens);
+  bill(job, answer.totalUsage);
   return answer;
 }
 
@@ -43,9 +43,12 @@ async function streamed(job, more) {
     if (part.type === "text-delta") job.seen.push(part.text);
     if (part.type === "error") throw part.error instanceof Error ? part.error : new PartError(part.error);
   }
-  const usage = await answer.totalUsage;
-  job.billed(usage.inputTokens, usage.outputTokens);
+  bill(job, await answer.totalUsage);
   return answer;
+}
+
+function bill(job, usage) {
+  job.billed(usage.inputTokens, usage.outputTokens, usage.inputTokenDetails?.cacheReadTokens);
 }
 
 // An error part that is no Error: what the provider package made of an error event.
@@ -76,4 +79,4 @@ const FEATURES = {
 };
 
 const PACKAGE = { chat: "openai", responses: "openai", compatible: "openai-compatible", messages: "anthropic" }[WIRE];
-await serve(FEATURES, (error) => /^AI_|^PartError$|^Error$/.test(error.name), ["ai", `@ai-sdk/${PACKAGE}`]);
+await serve(FEATURES, (error) => AISDKError.isInstance(error) || error instanceof PartError, ["ai", `@ai-sdk/${PACKAGE}`]);

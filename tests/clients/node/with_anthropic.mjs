@@ -45,7 +45,8 @@ function textOf(answer) {
 }
 
 function bill(job, { usage }) {
-  job.billed(usage.input_tokens, usage.output_tokens);
+  const read = usage.cache_read_input_tokens ?? 0;
+  job.billed(usage.input_tokens + read + (usage.cache_creation_input_tokens ?? 0), usage.output_tokens, read);
 }
 
 const FEATURES = {

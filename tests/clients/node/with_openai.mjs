@@ -67,7 +67,7 @@ async function chatSchema(job) {
 }
 
 function billChat(job, { usage }) {
-  job.billed(usage.prompt_tokens, usage.completion_tokens);
+  job.billed(usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens_details?.cached_tokens);
 }
 
 // --- responses
@@ -118,7 +118,7 @@ async function responsesSchema(job) {
 }
 
 function billResponse(job, { usage }) {
-  job.billed(usage.input_tokens, usage.output_tokens);
+  job.billed(usage.input_tokens, usage.output_tokens, usage.input_tokens_details.cached_tokens);
 }
 
 const FEATURES = {

@@ -2,8 +2,8 @@
 
 It runs in the client's own virtual environment, so it knows nothing of Tollgate or its tests. A job is JSON:
 `{feature, url, key, model, image}`; what is asked is in here, so that every client asks the same. An answer is what a
-user of the SDK sees: `{text, tools: [[name, arguments]], usage: [prompt, completion], parsed, pieces}` (usage is null
-where the SDK hides it), or
+user of the SDK sees: `{text, tools: [[name, arguments]], usage: [prompt, completion, cached], parsed, pieces}`
+(usage is null where the SDK hides it), or
 `{error: {type, status, message}, text}` if the SDK raised, with the text it had shown before.
 """
 
@@ -30,12 +30,13 @@ class Job:
     image: str
     seen: list[str] = field(default_factory=list)
     calls: list[tuple[str, Any]] = field(default_factory=list)
-    usage: list[int] = field(default_factory=lambda: [0, 0])
+    usage: list[int] = field(default_factory=lambda: [0, 0, 0])
 
-    def billed(self, prompt: int | None, completion: int | None) -> None:
-        """Add the usage that the SDK shows for one answer."""
+    def billed(self, prompt: int | None, completion: int | None, cached: int | None) -> None:
+        """Add the usage that the SDK shows for one answer; prompt: cached ones included."""
         self.usage[0] += prompt or 0
         self.usage[1] += completion or 0
+        self.usage[2] += cached or 0
 
     def call(self, name: str, arguments: Any) -> str:
         """Run a tool that the model has called; arguments as JSON or parsed."""

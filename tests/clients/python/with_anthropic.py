@@ -92,7 +92,9 @@ def text_of(answer: Any) -> str:
 
 
 def bill(job: Job, answer: Any) -> None:
-    job.billed(answer.usage.input_tokens, answer.usage.output_tokens)
+    usage = answer.usage
+    read, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
+    job.billed(usage.input_tokens + read + written, usage.output_tokens, read)
 
 
 FEATURES = {

@@ -36,9 +36,9 @@ def schema(job: Job) -> dict[str, Any]:
     client, call = asked(job)
     found, answer = client.create_with_completion(response_model=Weather, **call)
     if sys.argv[1] == "messages":
-        job.billed(answer.usage.input_tokens, answer.usage.output_tokens)
+        job.billed(answer.usage.input_tokens, answer.usage.output_tokens, 0)
     else:
-        job.billed(answer.usage.prompt_tokens, answer.usage.completion_tokens)
+        job.billed(answer.usage.prompt_tokens, answer.usage.completion_tokens, 0)
     return job.said(None, parsed=found.model_dump())
 
 

@@ -92,7 +92,9 @@ def turn(job: Job, answer: Any) -> list[BaseMessage]:
 
 
 def bill(job: Job, answer: Any) -> None:
-    job.billed(answer.usage_metadata["input_tokens"], answer.usage_metadata["output_tokens"])
+    usage = answer.usage_metadata
+    cached = usage.get("input_token_details", {}).get("cache_read")
+    job.billed(usage["input_tokens"], usage["output_tokens"], cached)
 
 
 FEATURES = {

@@ -101,7 +101,9 @@ def turn(job: Job, message: Any) -> list[Any]:
 
 
 def bill(job: Job, answer: Any) -> None:
-    job.billed(answer.usage.prompt_tokens, answer.usage.completion_tokens)
+    usage = answer.usage
+    cached = usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens
+    job.billed(usage.prompt_tokens, usage.completion_tokens, cached)
 
 
 FEATURES = {

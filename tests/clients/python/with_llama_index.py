@@ -108,7 +108,8 @@ def turn(job: Job, asked: OpenAILike, answer: Any) -> list[ChatMessage]:
 
 
 def bill(job: Job, usage: Any) -> None:
-    job.billed(usage.prompt_tokens, usage.completion_tokens)
+    cached = usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens
+    job.billed(usage.prompt_tokens, usage.completion_tokens, cached)
 
 
 FEATURES = {

@@ -102,7 +102,9 @@ def chat_results(job: Job, message: Any) -> Messages:
 
 
 def bill_chat(job: Job, answer: Any) -> None:
-    job.billed(answer.usage.prompt_tokens, answer.usage.completion_tokens)
+    usage = answer.usage
+    cached = usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens
+    job.billed(usage.prompt_tokens, usage.completion_tokens, cached)
 
 
 # --- responses --------------------------------------------------------------------------------------------------------
@@ -193,7 +195,8 @@ def response_results(job: Job, answer: Any) -> list[Any]:
 
 
 def bill_response(job: Job, answer: Any) -> None:
-    job.billed(answer.usage.input_tokens, answer.usage.output_tokens)
+    usage = answer.usage
+    job.billed(usage.input_tokens, usage.output_tokens, usage.input_tokens_details.cached_tokens)
 
 
 FEATURES = {

@@ -64,7 +64,7 @@ def tools(job: Job) -> dict[str, Any]:
 
 def ran(job: Job, made: Agent[None, Any], prompt: Any) -> dict[str, Any]:
     result = made.run_sync(prompt)
-    job.billed(result.usage.input_tokens, result.usage.output_tokens)
+    job.billed(result.usage.input_tokens, result.usage.output_tokens, result.usage.cache_read_tokens)
     return job.said(result.output)
 
 
@@ -81,14 +81,14 @@ async def streamed(job: Job, made: Agent[None, Any]) -> dict[str, Any]:
         async for piece in result.stream_text(delta=True, debounce_by=None):
             job.seen.append(piece)
         whole = await result.get_output()
-    job.billed(result.usage.input_tokens, result.usage.output_tokens)
+    job.billed(result.usage.input_tokens, result.usage.output_tokens, result.usage.cache_read_tokens)
     return job.said(whole)
 
 
 def schema(job: Job) -> dict[str, Any]:
     wanted: Any = Weather if sys.argv[1] == "messages" else NativeOutput(Weather)
     result = agent(job, output_type=wanted).run_sync(ASK)
-    job.billed(result.usage.input_tokens, result.usage.output_tokens)
+    job.billed(result.usage.input_tokens, result.usage.output_tokens, result.usage.cache_read_tokens)
     return job.said(None, parsed=result.output.model_dump())
 
 
