@@ -8,7 +8,6 @@ One line a check; exits 1 if anything is not as promised. `make clients ONLY=lit
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -165,9 +164,8 @@ class Checks:
         rows = self.stage.rows(due.requests)
         shown = usage if found.get("usage", True) is not None else None
         self.compare(what, found | {"rows": rows}, wanted | {"usage": shown, "rows": usage})
-        self.stage.table.check(f"{self.name}: {what}, calls", due.requests, len(turns)) if due.requests != len(
-            turns
-        ) else None
+        if due.requests != len(turns):
+            self.stage.table.check(f"{self.name}: {what}, calls", due.requests, len(turns))
         return found
 
     def text(self) -> None:
@@ -280,7 +278,7 @@ def main() -> int:
     parser.add_argument("only", nargs="*", help="parts of names of clients; all without")
     only = parser.parse_args().only
     chosen = [one for one in CLIENTS if not only or any(part in one.name for part in only)]
-    table = Table()
+    table = Table(width=78)
     table.say(f"{len(chosen)} clients")
     missing = prepared(table, chosen)
     with tempfile.TemporaryDirectory(prefix="clients-check-") as name:
@@ -296,11 +294,8 @@ def main() -> int:
                 else:
                     check_client(stage, client)
         check_books(stage)
-        if table.failed and (kept := os.environ.get("KEEP_LOG")):
-            Path(kept).write_text(gateway.log.read_text())
-    sys.stdout.write(
-        f"\n{table.failed} of {table.checked} failed.\n" if table.failed else f"\nAll {table.checked} as promised.\n"
-    )
+    told = f"{table.failed} of {table.checked} failed." if table.failed else f"All {table.checked} as promised."
+    sys.stdout.write(f"\n{told}\n")
     return 1 if table.failed else 0
 
 

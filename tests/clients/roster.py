@@ -67,6 +67,8 @@ class Client:
 
 
 _OPENAI = ("openai", "with_openai.py", ("openai",))
+_ANTHROPIC = ("anthropic", "with_anthropic.py", ("anthropic",))
+_ANTHROPIC_NODE = (NODE, "with_anthropic.mjs", ("@anthropic-ai/sdk",))
 _LANGCHAIN = ("anthropic", "with_langchain_anthropic.py", ("langchain-anthropic", "anthropic"))
 _INSTRUCTOR = ("anthropic", "with_instructor.py", ("instructor", "openai", "anthropic"))
 _PYDANTIC_AI = ("pydantic-ai", "with_pydantic_ai.py", ("pydantic-ai-slim", "openai", "anthropic"))
@@ -80,9 +82,7 @@ OBJECTS = ("schema", "streamed_schema")
 CLIENTS = (
     Client("openai-python", "chat", *_OPENAI),
     Client("openai-python", "responses", *_OPENAI),
-    Client(
-        "anthropic-python", "messages", "anthropic", "with_anthropic.py", ("anthropic",), _CLAUDE, returns_thinking=True
-    ),
+    Client("anthropic-python", "messages", *_ANTHROPIC, _CLAUDE, returns_thinking=True),
     Client("langchain-anthropic", "messages", *_LANGCHAIN, _LANG, schema_tool="Weather", returns_thinking=True),
     Client("llama-index", "chat", *_LLAMA),
     Client("pydantic-ai", "chat", *_PYDANTIC_AI, _PYDANTIC),
@@ -96,15 +96,7 @@ CLIENTS = (
     Client("litellm", "messages", *_LITELLM, _LITE),
     Client("openai-node", "chat", NODE, "with_openai.mjs", ("openai",)),
     Client("openai-node", "responses", NODE, "with_openai.mjs", ("openai",)),
-    Client(
-        "anthropic-node",
-        "messages",
-        NODE,
-        "with_anthropic.mjs",
-        ("@anthropic-ai/sdk",),
-        _NODE_CLAUDE,
-        returns_thinking=True,
-    ),
+    Client("anthropic-node", "messages", *_ANTHROPIC_NODE, _NODE_CLAUDE, returns_thinking=True),
     Client("ai-sdk", "chat", *_AI_SDK, ("ai", "@ai-sdk/openai"), _AI, OBJECTS_TOO),
     Client("ai-sdk", "responses", *_AI_SDK, ("ai", "@ai-sdk/openai"), _AI, OBJECTS_TOO),
     Client("ai-sdk", "compatible", *_AI_SDK, ("ai", "@ai-sdk/openai-compatible"), _AI, OBJECTS_TOO),

@@ -14,11 +14,13 @@ const PLACES = {
     createOpenAICompatible({ name: "tollgate", includeUsage: true, supportsStructuredOutputs: true, ...place })(model),
   messages: ({ model, ...place }) => createAnthropic(place)(model),
 };
+// Without it `responses` would send ids of reasoning that is stored nowhere, instead of the reasoning.
+const STATELESS = { store: false, include: ["reasoning.encrypted_content"] };
 const WIRE = process.argv[2];
 
 function asked(job, more = {}) {
   const model = PLACES[WIRE]({ model: job.model, baseURL: `${job.url}/v1`, apiKey: job.key });
-  return { model, prompt: ASK, maxRetries: 0, maxOutputTokens: 500, ...more };
+  return { model, prompt: ASK, maxRetries: 0, maxOutputTokens: 500, providerOptions: { openai: STATELESS }, ...more };
 }
 
 function withTool(job) {

@@ -2,9 +2,9 @@
 
 It runs in the client's own virtual environment, so it knows nothing of Tollgate or its tests. A job is JSON:
 `{feature, url, key, model, image}`; what is asked is in here, so that every client asks the same. An answer is what a
-user of the SDK sees: `{text, tools: [[name, arguments]], usage: [prompt, completion, cached], parsed, pieces}`
-(usage is null where the SDK hides it), or
-`{error: {type, status, message}, text}` if the SDK raised, with the text it had shown before.
+user of the SDK sees: `{text, tools: [[name, arguments]], usage: [prompt, completion, cached], parsed, pieces}` (usage
+is null where the SDK hides it), or `{error: {type, status, message}, text}` if the SDK raised, with the text it had
+shown before.
 """
 
 import json
