@@ -59,7 +59,7 @@ class Client:
     features: tuple[str, ...] = EVERYTHING
     schema_tool: str | None = None
     keeps_broken: bool = True
-    returns_thinking: bool = False
+    returns_thinking: bool = True
 
     def shown(self, text: str) -> str:
         """What of a broken stream its user has seen."""
@@ -82,25 +82,23 @@ OBJECTS = ("schema", "streamed_schema")
 CLIENTS = (
     Client("openai-python", "chat", *_OPENAI),
     Client("openai-python", "responses", *_OPENAI),
-    Client("anthropic-python", "messages", *_ANTHROPIC, _CLAUDE, returns_thinking=True),
-    Client("langchain-anthropic", "messages", *_LANGCHAIN, _LANG, schema_tool="Weather", returns_thinking=True),
+    Client("anthropic-python", "messages", *_ANTHROPIC, _CLAUDE),
+    Client("langchain-anthropic", "messages", *_LANGCHAIN, _LANG, schema_tool="Weather"),
     Client("llama-index", "chat", *_LLAMA),
     Client("pydantic-ai", "chat", *_PYDANTIC_AI, _PYDANTIC),
     Client("pydantic-ai", "responses", *_PYDANTIC_AI, _PYDANTIC),
-    Client(
-        "pydantic-ai", "messages", *_PYDANTIC_AI, _PYDANTIC_CLAUDE, schema_tool="final_result", returns_thinking=True
-    ),
+    Client("pydantic-ai", "messages", *_PYDANTIC_AI, _PYDANTIC_CLAUDE, schema_tool="final_result"),
     Client("instructor", "chat", *_INSTRUCTOR, _RETRIED, OBJECTS, schema_tool="Weather"),
     Client("instructor", "messages", *_INSTRUCTOR, _RETRIED, OBJECTS, schema_tool="Weather"),
     Client("litellm", "chat", *_LITELLM, _LITE),
     Client("litellm", "messages", *_LITELLM, _LITE),
     Client("openai-node", "chat", NODE, "with_openai.mjs", ("openai",)),
     Client("openai-node", "responses", NODE, "with_openai.mjs", ("openai",)),
-    Client("anthropic-node", "messages", *_ANTHROPIC_NODE, _NODE_CLAUDE, returns_thinking=True),
+    Client("anthropic-node", "messages", *_ANTHROPIC_NODE, _NODE_CLAUDE),
     Client("ai-sdk", "chat", *_AI_SDK, ("ai", "@ai-sdk/openai"), _AI, OBJECTS_TOO),
     Client("ai-sdk", "responses", *_AI_SDK, ("ai", "@ai-sdk/openai"), _AI, OBJECTS_TOO),
     Client("ai-sdk", "compatible", *_AI_SDK, ("ai", "@ai-sdk/openai-compatible"), _AI, OBJECTS_TOO),
-    Client("ai-sdk", "messages", *_AI_SDK, ("ai", "@ai-sdk/anthropic"), _AI, OBJECTS_TOO, returns_thinking=True),
+    Client("ai-sdk", "messages", *_AI_SDK, ("ai", "@ai-sdk/anthropic"), _AI, OBJECTS_TOO),
 )
 
 

@@ -72,6 +72,9 @@ function billChat(job, { usage }) {
 
 // --- responses
 
+// So that reasoning comes with its signature and goes back to the provider.
+const STATELESS = { store: false, include: ["reasoning.encrypted_content"] };
+
 async function responsesAnswered(job, input) {
   const answer = await client(job).responses.create({ model: job.model, input });
   billResponse(job, answer);
@@ -89,7 +92,7 @@ async function responsesStream(job) {
 async function responsesTools(job, answered) {
   const input = [...QUESTION];
   for (;;) {
-    const answer = await answered({ model: job.model, input, tools: [{ type: "function", ...FUNCTION }] });
+    const answer = await answered({ ...STATELESS, model: job.model, input, tools: [{ type: "function", ...FUNCTION }] });
     billResponse(job, answer);
     const calls = answer.output.filter((item) => item.type === "function_call");
     if (!calls.length) return job.said(answer.output_text);

@@ -123,6 +123,10 @@ TOOL: Any = {
 }
 
 
+# So that reasoning comes with its signature and goes back to the provider.
+STATELESS: Any = {"store": False, "include": ["reasoning.encrypted_content"]}
+
+
 def responses_text(job: Job) -> dict[str, Any]:
     return responses_answered(job, ASK)
 
@@ -154,7 +158,7 @@ def responses_stream(job: Job) -> dict[str, Any]:
 def responses_tools(job: Job) -> dict[str, Any]:
     given: list[Any] = [*QUESTION]
     while True:
-        answer = client(job).responses.create(model=job.model, input=given, tools=[TOOL])
+        answer = client(job).responses.create(model=job.model, input=given, tools=[TOOL], **STATELESS)
         bill_response(job, answer)
         results = response_results(job, answer)
         if not results:
@@ -165,7 +169,7 @@ def responses_tools(job: Job) -> dict[str, Any]:
 def responses_streamed_tools(job: Job) -> dict[str, Any]:
     given: list[Any] = [*QUESTION]
     while True:
-        with client(job).responses.stream(model=job.model, input=given, tools=[TOOL]) as stream:
+        with client(job).responses.stream(model=job.model, input=given, tools=[TOOL], **STATELESS) as stream:
             for event in stream:
                 if event.type == "response.output_text.delta":
                     job.seen.append(event.delta)
