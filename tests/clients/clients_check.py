@@ -8,6 +8,7 @@ One line a check; exits 1 if anything is not as promised. `make clients ONLY=lit
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.clients.live import Gateway, Json, Table, clean_environment
-from tests.clients.roster import CLIENTS, Client, command, pinned, prepared
+from tests.clients.roster import CLIENTS, VAR, Client, command, pinned, prepared
 from tests.fakes import Behaviour, FakeProvider
 from tests.fakes.anthropic_wire import SIGNATURE
+from tests.fakes.openai_wire import vector
 
 DIALECTS = ("openai", "anthropic")
 SAID = "Hello from behind the gateway."
@@ -85,6 +87,8 @@ class Stage:
             staff("POST", f"llm/providers/{slug}/credentials", key)
             for name in ("m", *(broken(client) for client in CLIENTS)):
                 staff("POST", "llm/models", MODEL | {"provider": slug, "model_id": name})
+        embedder = {"provider": "fakeopenai", "model_id": "m-embed", "kind": "embedding"}
+        staff("POST", "llm/models", {name: MODEL[name] for name in ("display_name", INPUT_COST)} | embedder)
         tenant = staff("POST", "tenants", {"slug": "clients", "tier": "professional"})
         keys = f"tenants/{tenant['id']}/keys"
         self.good = staff("POST", keys, {"name": "good"})["key"]
@@ -102,6 +106,7 @@ def broken(client: Client) -> str:
     return f"broken-{CLIENTS.index(client)}"
 
 
+INPUT_COST = "cost_per_1m_input_tokens"
 MODEL: Json = {
     "display_name": "A model of the check",
     "context_window": 128_000,
@@ -110,7 +115,7 @@ MODEL: Json = {
     "supports_function_calling": True,
     "supports_vision": True,
     "supports_json_mode": True,
-    "cost_per_1m_input_tokens": "2.50",
+    INPUT_COST: "2.50",
     "cost_per_1m_output_tokens": "10.00",
 }
 
@@ -133,7 +138,7 @@ class Checks:
         self.fake, self.model = stage.fakes[dialect], f"fake{dialect}/m"
 
     def run(self) -> None:
-        for feature in self.client.features:
+        for feature in self.client.features + self.client.more:
             getattr(self, feature)()
         self.wrong_key()
         self.no_budget()
@@ -157,9 +162,9 @@ class Checks:
     def answered(self, what: str, feature: str, *turns: Behaviour, **wanted: Any) -> Json:
         """The answer, and usage as the provider has billed it, turn by turn."""
         self.fake.reset()
-        self.fake.once("m", *turns)
+        self.fake.once("*", *turns)
         found = self.ask(feature)
-        due = self.fake.totals("m")
+        due = self.fake.totals()
         usage = [due.prompt_tokens, due.completion_tokens, due.cached_tokens]
         rows = self.stage.rows(due.requests)
         shown = usage if found.get("usage", True) is not None else None
@@ -199,11 +204,12 @@ class Checks:
         self.stage.table.check(f"{self.name}: {what}, results", reached, results)
 
     def reasoned(self, what: str, feature: str) -> None:
-        """Reasoning breaks no client, and comes back with its signature where client and provider have one."""
-        first = Behaviour(reasoning="Let me think.", tool_calls=[PARIS])
+        """Reasoning, and a word before the call, break no client; a signature comes back where both sides have one."""
+        text = "Let me see." if feature == "tools" else None  # streamed, Pydantic AI takes a first text for the answer
+        first = Behaviour(reasoning="Let me think.", text=text, tool_calls=[PARIS])
         wanted = [[PARIS["name"], PARIS["arguments"]]]
         self.answered(what, feature, first, Behaviour(text=SAID), text=SAID, tools=wanted)
-        if self.client.returns_thinking and self.fake is self.stage.fakes["anthropic"]:
+        if feature in self.client.signs and self.fake is self.stage.fakes["anthropic"]:
             blocks = [block for turn in self.fake.requests[-1].body["messages"] for block in turn["content"]]
             signed = [one.get("signature") for one in blocks if isinstance(one, dict) and one["type"] == "thinking"]
             self.stage.table.check(f"{self.name}: {what}, its signature", signed, [SIGNATURE])
@@ -229,6 +235,20 @@ class Checks:
         self.answered("an image", "image", Behaviour(text=SAID), text=SAID)
         sent = json.dumps(self.fake.requests[-1].body) if self.fake.requests else ""
         self.stage.table.check(f"{self.name}: the image, byte for byte", IMAGE in sent, True)
+
+    def models(self) -> None:
+        self.compare("the list of models", self.ask("models"), {"text": self.model})
+
+    def count_tokens(self) -> None:
+        found = self.ask("count_tokens")
+        counted = found.get("counted")
+        self.stage.table.check(f"{self.name}: tokens are counted", counted, lambda count: count and 8 <= count <= 40)
+
+    def embeddings(self) -> None:
+        """Of the openai dialect: Claude has none."""
+        if self.fake is self.stage.fakes["openai"]:
+            vectors = [vector(text, 8) for text in ("Paris", "Rome")]
+            self.answered("embeddings", "embeddings", Behaviour(), parsed=vectors)
 
     def refused(self, what: str, kind: str, status: int, **job: str) -> None:
         self.fake.reset()
@@ -294,6 +314,8 @@ def main() -> int:
                 else:
                     check_client(stage, client)
         check_books(stage)
+        if table.failed:
+            table.say(f"the gateway's log is in {shutil.copy(gateway.log, VAR / 'tollgate.log')}")
     told = f"{table.failed} of {table.checked} failed." if table.failed else f"All {table.checked} as promised."
     sys.stdout.write(f"\n{told}\n")
     return 1 if table.failed else 0

@@ -17,6 +17,8 @@ VAR = ROOT / "var" / "clients"
 LOCKS = ROOT / "requirements" / "clients"
 LITELLM = "litellm"  # the environment of `make litellm-check`
 NODE = "node"
+LISTED, COUNTED, EMBEDS = ("models",), ("models", "count_tokens"), ("embeddings",)
+OBJECTS = ("streamed_schema",)
 EVERYTHING = ("text", "stream", "tools", "streamed_tools", "schema", "image")
 
 
@@ -47,7 +49,8 @@ class Client:
 
     lock: `requirements/clients/<lock>.txt`, or "node". packages: those whose version matters. schema_tool: the SDK asks
     for an object by offering a tool of this name; None: by a JSON schema. keeps_broken: it shows the text of a stream
-    that breaks later. returns_thinking: it sends reasoning back with its signature.
+    that breaks later. signs: where it sends reasoning back with the
+    signature that Claude wants; elsewhere it knows of reasoning as a text alone.
     """
 
     name: str
@@ -57,9 +60,10 @@ class Client:
     packages: tuple[str, ...]
     errors: Errors = Errors()
     features: tuple[str, ...] = EVERYTHING
+    more: tuple[str, ...] = ()
     schema_tool: str | None = None
     keeps_broken: bool = True
-    returns_thinking: bool = True
+    signs: tuple[str, ...] = ("tools", "streamed_tools")
 
     def shown(self, text: str) -> str:
         """What of a broken stream its user has seen."""
@@ -68,6 +72,7 @@ class Client:
 
 _OPENAI = ("openai", "with_openai.py", ("openai",))
 _ANTHROPIC = ("anthropic", "with_anthropic.py", ("anthropic",))
+_OPENAI_NODE = (NODE, "with_openai.mjs", ("openai",))
 _ANTHROPIC_NODE = (NODE, "with_anthropic.mjs", ("@anthropic-ai/sdk",))
 _LANGCHAIN = ("anthropic", "with_langchain_anthropic.py", ("langchain-anthropic", "anthropic"))
 _INSTRUCTOR = ("anthropic", "with_instructor.py", ("instructor", "openai", "anthropic"))
@@ -76,29 +81,27 @@ _LLAMA = ("llama-index", "with_llama_index.py", ("llama-index-llms-openai-like",
 _LITELLM = ("litellm", "with_litellm.py", ("litellm", "openai"))
 _AI_SDK = (NODE, "with_ai_sdk.mjs")
 _AI = Errors("APICallError", "APICallError", "APICallError", "PartError")
-OBJECTS_TOO = (*EVERYTHING, "streamed_schema")
-OBJECTS = ("schema", "streamed_schema")
 
 CLIENTS = (
-    Client("openai-python", "chat", *_OPENAI),
+    Client("openai-python", "chat", *_OPENAI, more=LISTED + EMBEDS),
     Client("openai-python", "responses", *_OPENAI),
-    Client("anthropic-python", "messages", *_ANTHROPIC, _CLAUDE),
+    Client("anthropic-python", "messages", *_ANTHROPIC, _CLAUDE, more=COUNTED),
     Client("langchain-anthropic", "messages", *_LANGCHAIN, _LANG, schema_tool="Weather"),
-    Client("llama-index", "chat", *_LLAMA),
-    Client("pydantic-ai", "chat", *_PYDANTIC_AI, _PYDANTIC),
+    Client("llama-index", "chat", *_LLAMA, signs=()),
+    Client("pydantic-ai", "chat", *_PYDANTIC_AI, _PYDANTIC, signs=()),
     Client("pydantic-ai", "responses", *_PYDANTIC_AI, _PYDANTIC),
     Client("pydantic-ai", "messages", *_PYDANTIC_AI, _PYDANTIC_CLAUDE, schema_tool="final_result"),
-    Client("instructor", "chat", *_INSTRUCTOR, _RETRIED, OBJECTS, schema_tool="Weather"),
-    Client("instructor", "messages", *_INSTRUCTOR, _RETRIED, OBJECTS, schema_tool="Weather"),
-    Client("litellm", "chat", *_LITELLM, _LITE),
+    Client("instructor", "chat", *_INSTRUCTOR, _RETRIED, ("schema",), OBJECTS, schema_tool="Weather"),
+    Client("instructor", "messages", *_INSTRUCTOR, _RETRIED, ("schema",), OBJECTS, schema_tool="Weather"),
+    Client("litellm", "chat", *_LITELLM, _LITE, more=EMBEDS, signs=("tools",)),
     Client("litellm", "messages", *_LITELLM, _LITE),
-    Client("openai-node", "chat", NODE, "with_openai.mjs", ("openai",)),
-    Client("openai-node", "responses", NODE, "with_openai.mjs", ("openai",)),
-    Client("anthropic-node", "messages", *_ANTHROPIC_NODE, _NODE_CLAUDE),
-    Client("ai-sdk", "chat", *_AI_SDK, ("ai", "@ai-sdk/openai"), _AI, OBJECTS_TOO),
-    Client("ai-sdk", "responses", *_AI_SDK, ("ai", "@ai-sdk/openai"), _AI, OBJECTS_TOO),
-    Client("ai-sdk", "compatible", *_AI_SDK, ("ai", "@ai-sdk/openai-compatible"), _AI, OBJECTS_TOO),
-    Client("ai-sdk", "messages", *_AI_SDK, ("ai", "@ai-sdk/anthropic"), _AI, OBJECTS_TOO),
+    Client("openai-node", "chat", *_OPENAI_NODE, more=LISTED + EMBEDS),
+    Client("openai-node", "responses", *_OPENAI_NODE),
+    Client("anthropic-node", "messages", *_ANTHROPIC_NODE, _NODE_CLAUDE, more=COUNTED),
+    Client("ai-sdk", "chat", *_AI_SDK, ("ai", "@ai-sdk/openai"), _AI, more=OBJECTS + EMBEDS, signs=()),
+    Client("ai-sdk", "responses", *_AI_SDK, ("ai", "@ai-sdk/openai"), _AI, more=OBJECTS),
+    Client("ai-sdk", "compatible", *_AI_SDK, ("ai", "@ai-sdk/openai-compatible"), _AI, more=OBJECTS + EMBEDS, signs=()),
+    Client("ai-sdk", "messages", *_AI_SDK, ("ai", "@ai-sdk/anthropic"), _AI, more=OBJECTS),
 )
 
 

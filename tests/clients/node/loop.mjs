@@ -41,6 +41,10 @@ export class Job {
     return { text, tools: this.calls, usage: this.usage, pieces: this.seen.length, ...more };
   }
 
+  get embedder() {
+    return `${this.model}-embed`;
+  }
+
   get imageUrl() {
     return `data:image/png;base64,${this.image}`;
   }

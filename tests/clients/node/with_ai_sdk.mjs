@@ -2,7 +2,7 @@
 import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { AISDKError, generateText, Output, stepCountIs, streamText, tool } from "ai";
+import { AISDKError, embedMany, generateText, Output, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
 import { ASK, DESCRIPTION, serve } from "./loop.mjs";
 
@@ -14,12 +14,20 @@ const PLACES = {
     createOpenAICompatible({ name: "tollgate", includeUsage: true, supportsStructuredOutputs: true, ...place })(model),
   messages: ({ model, ...place }) => createAnthropic(place)(model),
 };
+const EMBEDDERS = {
+  chat: ({ model, ...place }) => createOpenAI(place).embeddingModel(model),
+  compatible: ({ model, ...place }) => createOpenAICompatible({ name: "tollgate", ...place }).embeddingModel(model),
+};
 // Without it `responses` would send ids of reasoning that is stored nowhere, instead of the reasoning.
 const STATELESS = { store: false, include: ["reasoning.encrypted_content"] };
 const WIRE = process.argv[2];
 
+function placeOf(job, model) {
+  return { model, baseURL: `${job.url}/v1`, apiKey: job.key };
+}
+
 function asked(job, more = {}) {
-  const model = PLACES[WIRE]({ model: job.model, baseURL: `${job.url}/v1`, apiKey: job.key });
+  const model = PLACES[WIRE](placeOf(job, job.model));
   return { model, prompt: ASK, maxRetries: 0, maxOutputTokens: 500, providerOptions: { openai: STATELESS }, ...more };
 }
 
@@ -72,6 +80,12 @@ const FEATURES = {
   streamed_schema: async (job) => {
     const answer = await streamed(job, { output: Output.object({ schema: WEATHER }) });
     return job.said(null, { parsed: await answer.output });
+  },
+  embeddings: async (job) => {
+    const model = EMBEDDERS[WIRE](placeOf(job, job.embedder));
+    const answer = await embedMany({ model, values: ["Paris", "Rome"], maxRetries: 0 });
+    job.billed(answer.usage.tokens, 0, 0);
+    return job.said(null, { parsed: answer.embeddings });
   },
   image: async (job) => {
     const picture = { type: "image", image: job.image, mediaType: "image/png" };

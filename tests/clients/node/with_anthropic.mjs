@@ -8,18 +8,18 @@ const WEATHER = z.object({ city: z.string(), degrees: z.int() });
 const QUESTION = [{ role: "user", content: ASK }];
 const TOOLS = [{ name: "get_weather", description: DESCRIPTION, input_schema: CITY }];
 
-function messagesOf(job) {
-  return new Anthropic({ baseURL: job.url, apiKey: job.key, maxRetries: 0, timeout: 30_000 }).messages;
+function client(job) {
+  return new Anthropic({ baseURL: job.url, apiKey: job.key, maxRetries: 0, timeout: 30_000 });
 }
 
 async function answered(job, messages) {
-  const answer = await messagesOf(job).create({ model: job.model, max_tokens: 500, messages });
+  const answer = await client(job).messages.create({ model: job.model, max_tokens: 500, messages });
   bill(job, answer);
   return job.said(textOf(answer));
 }
 
 function streamed(job, body) {
-  const stream = messagesOf(job).stream({ model: job.model, max_tokens: 500, ...body });
+  const stream = client(job).messages.stream({ model: job.model, max_tokens: 500, ...body });
   stream.on("text", (piece) => job.seen.push(piece));
   return stream.finalMessage();
 }
@@ -56,14 +56,24 @@ const FEATURES = {
     bill(job, answer);
     return job.said(textOf(answer));
   },
-  tools: (job) => tools(job, (body) => messagesOf(job).create(body)),
+  tools: (job) => tools(job, (body) => client(job).messages.create(body)),
   streamed_tools: (job) => tools(job, (body) => streamed(job, body)),
   schema: async (job) => {
     const output_config = { format: zodOutputFormat(WEATHER) };
     const body = { model: job.model, max_tokens: 500, messages: QUESTION, output_config };
-    const answer = await messagesOf(job).parse(body);
+    const answer = await client(job).messages.parse(body);
     bill(job, answer);
     return job.said(null, { parsed: answer.parsed_output });
+  },
+  // The list, page by page, and the model by its name.
+  models: async (job) => {
+    const listed = [];
+    for await (const one of client(job).models.list()) listed.push(one.id);
+    return job.said(listed.includes(job.model) ? (await client(job).models.retrieve(job.model)).id : null);
+  },
+  count_tokens: async (job) => {
+    const answer = await client(job).messages.countTokens({ model: job.model, messages: QUESTION });
+    return job.said(null, { counted: answer.input_tokens });
   },
   image: (job) => {
     const source = { type: "base64", media_type: "image/png", data: job.image };

@@ -66,6 +66,20 @@ async function chatSchema(job) {
   return job.said(null, { parsed: answer.choices[0].message.parsed });
 }
 
+// The list, page by page, and the model by its name.
+async function models(job) {
+  const listed = [];
+  for await (const one of client(job).models.list()) listed.push(one.id);
+  return job.said(listed.includes(job.model) ? (await client(job).models.retrieve(job.model)).id : null);
+}
+
+// Vectors, which this SDK asks for in base64.
+async function embeddings(job) {
+  const answer = await client(job).embeddings.create({ model: job.embedder, input: ["Paris", "Rome"] });
+  job.billed(answer.usage.prompt_tokens, 0, 0);
+  return job.said(null, { parsed: answer.data.map((one) => one.embedding) });
+}
+
 function billChat(job, { usage }) {
   job.billed(usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens_details?.cached_tokens);
 }
@@ -131,6 +145,8 @@ const FEATURES = {
     tools: (job) => chatTools(job, (body) => client(job).chat.completions.create(body)),
     streamed_tools: chatStreamedTools,
     schema: chatSchema,
+    models,
+    embeddings,
     image: (job) => {
       const picture = { type: "image_url", image_url: { url: job.imageUrl } };
       return chatAnswered(job, [{ role: "user", content: [{ type: "text", text: ASK }, picture] }]);

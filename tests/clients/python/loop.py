@@ -44,6 +44,10 @@ class Job:
         self.calls.append((name, given))
         return weather(given["city"])
 
+    @property
+    def embedder(self) -> str:
+        return f"{self.model}-embed"
+
     def said(self, text: str | None, **more: Any) -> dict[str, Any]:
         """The answer of this job."""
         shown = {"text": text, "tools": self.calls, "usage": self.usage, "pieces": len(self.seen)}

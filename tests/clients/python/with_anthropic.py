@@ -77,6 +77,17 @@ def schema(job: Job) -> dict[str, Any]:
     return job.said(None, parsed=answer.parsed_output and answer.parsed_output.model_dump())
 
 
+def models(job: Job) -> dict[str, Any]:
+    """The list, page by page, and the model by its name."""
+    listed = [one.id for one in client(job).models.list()]
+    return job.said(client(job).models.retrieve(job.model).id if job.model in listed else None)
+
+
+def count_tokens(job: Job) -> dict[str, Any]:
+    answer = client(job).messages.count_tokens(model=job.model, messages=QUESTION)
+    return job.said(None, counted=answer.input_tokens)
+
+
 def turn(job: Job, answer: Any) -> list[Any]:
     """The assistant's turn and the results of its calls."""
     results = [
@@ -104,6 +115,8 @@ FEATURES = {
     "streamed_tools": streamed_tools,
     "schema": schema,
     "image": image,
+    "models": models,
+    "count_tokens": count_tokens,
 }
 
 if __name__ == "__main__":

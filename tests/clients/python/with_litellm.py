@@ -80,6 +80,13 @@ def schema(job: Job) -> dict[str, Any]:
     return job.said(None, parsed=json.loads(answer.choices[0].message.content))
 
 
+def embeddings(job: Job) -> dict[str, Any]:
+    place = {"model": f"openai/{job.embedder}", "api_base": f"{job.url}/v1", "api_key": job.key}
+    answer = litellm.embedding(input=["Paris", "Rome"], **place)
+    job.billed(answer.usage.prompt_tokens, 0, 0)
+    return job.said(None, parsed=[one["embedding"] for one in answer.data])
+
+
 def streamed(job: Job, messages: list[Any], **more: Any) -> Any:
     chunks = []
     for chunk in complete(job, messages, stream=True, stream_options={"include_usage": True}, **more):
@@ -113,6 +120,7 @@ FEATURES = {
     "streamed_tools": streamed_tools,
     "schema": schema,
     "image": image,
+    "embeddings": embeddings,
 }
 
 if __name__ == "__main__":

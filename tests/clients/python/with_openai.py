@@ -90,6 +90,19 @@ def chat_schema(job: Job) -> dict[str, Any]:
     return job.said(None, parsed=parsed and parsed.model_dump())
 
 
+def models(job: Job) -> dict[str, Any]:
+    """The list, page by page, and the model by its name."""
+    listed = [one.id for one in client(job).models.list()]
+    return job.said(client(job).models.retrieve(job.model).id if job.model in listed else None)
+
+
+def embeddings(job: Job) -> dict[str, Any]:
+    """Vectors, which this SDK asks for in base64."""
+    answer = client(job).embeddings.create(model=job.embedder, input=["Paris", "Rome"])
+    job.billed(answer.usage.prompt_tokens, 0, 0)
+    return job.said(None, parsed=[one.embedding for one in answer.data])
+
+
 def chat_tool() -> Any:
     return openai.pydantic_function_tool(get_weather)
 
@@ -211,6 +224,8 @@ FEATURES = {
         "streamed_tools": chat_streamed_tools,
         "schema": chat_schema,
         "image": chat_image,
+        "models": models,
+        "embeddings": embeddings,
     },
     "responses": {
         "text": responses_text,

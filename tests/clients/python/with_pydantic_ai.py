@@ -13,6 +13,7 @@ from pydantic_ai import Agent, BinaryContent, NativeOutput
 from pydantic_ai.exceptions import AgentRunError
 from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+from pydantic_ai.profiles.openai import OpenAIModelProfile
 from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 
@@ -29,8 +30,11 @@ def model(job: Job) -> Any:
         claude = anthropic.AsyncAnthropic(base_url=job.url, api_key=job.key, max_retries=0, timeout=30)
         return AnthropicModel(job.model, provider=AnthropicProvider(anthropic_client=claude))
     gpt = openai.AsyncOpenAI(base_url=f"{job.url}/v1", api_key=job.key, max_retries=0, timeout=30)
-    kind = OpenAIChatModel if sys.argv[1] == "chat" else OpenAIResponsesModel
-    return kind(job.model, provider=OpenAIProvider(openai_client=gpt))
+    place = OpenAIProvider(openai_client=gpt)
+    if sys.argv[1] == "chat":
+        return OpenAIChatModel(job.model, provider=place)
+    signed = OpenAIModelProfile(openai_supports_encrypted_reasoning_content=True)  # so that reasoning goes back
+    return OpenAIResponsesModel(job.model, provider=place, profile=signed)
 
 
 def agent(job: Job, **more: Any) -> Agent[None, Any]:
