@@ -34,14 +34,18 @@ IMAGE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgG
 class Program:
     """A client under way: a job in, an answer out."""
 
-    def __init__(self, client: Client, folder: Path) -> None:
-        self.log = folder / f"{client.program}-{client.wire}.log"
-        quiet = clean_environment(HOME=str(folder), LITELLM_LOCAL_MODEL_COST_MAP="True", DO_NOT_TRACK="1")
-        with self.log.open("ab") as errors:
+    def __init__(self, words: list[str], folder: Path) -> None:
+        self.words, self.folder, self.log = words, folder, folder / "client.log"
+        self.hello = self.start()
+
+    def start(self) -> Json:
+        """What it says of itself; again after it has died."""
+        quiet = clean_environment(HOME=str(self.folder), LITELLM_LOCAL_MODEL_COST_MAP="True", DO_NOT_TRACK="1")
+        with self.log.open("wb") as errors:
             self.child = subprocess.Popen(
-                command(client), cwd=folder, env=quiet, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+                self.words, cwd=self.folder, env=quiet, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
             )
-        self.hello = self._read()
+        return self._read()
 
     def ask(self, **job: Any) -> Json:
         assert self.child.stdin is not None
@@ -121,8 +125,8 @@ MODEL: Json = {
 
 
 @contextmanager
-def started(client: Client, folder: Path) -> Iterator[Program]:
-    program = Program(client, folder)
+def started(words: list[str], folder: Path) -> Iterator[Program]:
+    program = Program(words, folder)
     try:
         yield program
     finally:
@@ -157,7 +161,7 @@ class Checks:
             self.stage.table.say(f"{'':<7}{found['error']}")
         if "died" in found:
             self.stage.table.say(found["died"])
-            self.program.__init__(self.client, self.stage.folder)  # type: ignore[misc]
+            self.program.start()
 
     def answered(self, what: str, feature: str, *turns: Behaviour, **wanted: Any) -> Json:
         """The answer, and usage as the provider has billed it, turn by turn."""
@@ -278,7 +282,7 @@ class Checks:
 
 
 def check_client(stage: Stage, client: Client) -> None:
-    with started(client, stage.folder) as program:
+    with started(command(client), stage.folder) as program:
         versions = program.hello.get("versions")
         stage.table.check(f"{client.name}, {client.wire}: as pinned", versions, pinned(client))
         if versions is None:
