@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --requir
 UV := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test soak bench litellm-check messy-upstream lint format lock clean
+.PHONY: help install install-dev run test soak bench clients litellm-check messy-upstream lint format lock clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' Makefile | expand -t 16
@@ -52,6 +52,9 @@ bench: install-dev ## what the gateway adds, against the goals: QUICK=1 JSON=1 T
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(JSON),--json) \
 		$(if $(UPSTREAM_PORT),--upstream-port $(UPSTREAM_PORT)) $(TARGETS)
 
+clients: install-dev ## third-party SDKs against a running gateway, each installed by itself under var/: ONLY="litellm ai-sdk"
+	@$(BIN)/python -m tests.clients.clients_check $(ONLY)
+
 litellm-check: install-dev ## Tollgate in front of a real LiteLLM proxy, installed by itself under var/
 	@$(BIN)/python -m tests.clients.litellm_check
 
@@ -63,6 +66,7 @@ lock: install-dev ## renew requirements/*.txt from *.in
 	$(UV) requirements/dev.in -o requirements/dev.txt
 	$(UV) requirements/redis.in -o requirements/redis.txt
 	$(UV) requirements/litellm.in -o requirements/litellm.txt
+	for name in requirements/clients/*.in; do $(UV) $$name -o $${name%.in}.txt || exit 1; done
 
 clean: ## remove the virtual environment and caches; var/ with your data stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -5,31 +5,23 @@ under var/, where nothing of Tollgate is. The proxy answers from `mock_response`
 table, and exits 1 if anything is not as promised.
 """
 
-import hashlib
 import json
-import os
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import httpx
 import openai
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.clients.live import ROOT, Gateway, Json, Table, clean_environment, free_port, installed, running, wait
+
 LOCK = ROOT / "requirements" / "litellm.txt"
 VENV = ROOT / "var" / "litellm-check"
 MASTER, WRONG = "sk-litellm-check-canary-0123456789", "sk-litellm-check-wrong-0123456789"
 SAID, STREAMED, HOUSE = "Hello from behind the proxy.", "One two three four five six.", "The house speaks."
 ASK: Any = [{"role": "user", "content": "Hello"}]
-Json = dict[str, Any]
 
 
 def config() -> Json:
@@ -48,130 +40,15 @@ def config() -> Json:
     }
 
 
-@dataclass
-class Table:
-    """What was checked and what was found."""
-
-    failed: int = 0
-    started: float = field(default_factory=time.monotonic)
-
-    def check(self, what: str, found: Any, wanted: Any) -> None:
-        """A line; found is compared with what is wanted, a function is asked."""
-        good = wanted(found) if callable(wanted) else found == wanted
-        self.failed += not good
-        shown = str(found) if len(str(found)) <= 150 else f"{str(found)[:149]}…"
-        self.say(f"{'ok' if good else 'FAILED':<7}{what:<60}{shown}")
-        if not good and not callable(wanted):
-            self.say(f"{'':<7}{'':<60}wanted: {wanted}")
-
-    def say(self, line: str) -> None:
-        sys.stdout.write(f"{time.monotonic() - self.started:6.1f} s  {line}\n")
-        sys.stdout.flush()
-
-
-def installed() -> Path:
-    """LiteLLM's command, installed if the lock changed since."""
-    stamp, wanted = VENV / "installed", hashlib.sha256(LOCK.read_bytes()).hexdigest()
-    if not stamp.exists() or stamp.read_text() != wanted:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
-        pip = [str(VENV / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
-        subprocess.run([*pip, "--require-hashes", "-r", str(LOCK)], check=True)
-        stamp.write_text(wanted)
-    return VENV / "bin" / "litellm"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def clean_environment(**more: str) -> dict[str, str]:
-    """This process's, without keys and databases that would change what is checked."""
-    return {name: value for name, value in os.environ.items() if not name.endswith(("_API_KEY", "_URL"))} | more
-
-
-@contextmanager
-def running(
-    command: list[str], environment: dict[str, str], log: Path, alive: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A server, from the moment it answers at `alive` until it is stopped."""
-    with log.open("ab") as output:
-        child = subprocess.Popen(command, cwd=log.parent, env=environment, stdout=output, stderr=output)
-    try:
-        wait(lambda: answers(alive) or child.poll() is not None, 120)
-        if child.poll() is not None:
-            raise SystemExit(f"{command[0]} ended at once:\n{log.read_text()[-3_000:]}")
-        yield child
-    finally:
-        child.terminate()
-        try:
-            child.wait(20)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=2, trust_env=False).status_code == 200
-    except httpx.HTTPError:
-        return False
-
-
-def wait(done: Callable[[], Any], seconds: float) -> bool:
-    """Poll; False if it took too long."""
-    until = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.1)
-    return True
-
-
-class Gateway:
-    """Tollgate on a data folder of its own, as its three kinds of people use it."""
+class Proxied(Gateway):
+    """Tollgate that knows of the proxy by its environment; a key of None is without both variables."""
 
     def __init__(self, folder: Path, proxy_url: str) -> None:
-        self.folder, self.log, self.port = folder, folder / "tollgate.log", free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        super().__init__(folder)
         self.proxy_url = proxy_url
-        self.keys: Json = {}
 
-    def environment(self, key: str | None) -> dict[str, str]:
-        """With the proxy's variables, or (None) without."""
-        proxy = {"LITELLM_PROXY_URL": self.proxy_url if key else "", "LITELLM_MASTER_KEY": key or ""}
-        defaults = dict.fromkeys(("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL"), "")  # whatever a .env says
-        return defaults | clean_environment(
-            TOLLGATE_ENV="development", TOLLGATE_DATA_DIR=str(self.folder / "data"), HOST="127.0.0.1",
-            PORT=str(self.port), LOG_LEVEL="DEBUG", **proxy,
-        )  # fmt: skip
-
-    def manage(self, *arguments: str, key: str | None = MASTER) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "manage.py"), *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=self.environment(key), capture_output=True, text=True, check=False)
-        with self.log.open("a") as log:
-            log.write(done.stderr)
-        return done
-
-    @contextmanager
-    def served(self, key: str | None) -> Iterator[None]:
-        command = [sys.executable, str(ROOT / "manage.py"), "serve"]
-        with running(command, self.environment(key), self.log, f"{self.url}/health/ready"):
-            yield
-
-    def staff(self, method: str, path: str, body: Json | None = None) -> Json:
-        return self._call(method, f"/api/v1/admin/{path}", self.keys["staff_api_key"], body)
-
-    def tenant(self, path: str) -> Json:
-        return self._call("GET", f"/api/v1/{path}", self.keys["tenant_api_key"], None)
-
-    def _call(self, method: str, path: str, key: str, body: Json | None) -> Json:
-        headers = {"Authorization": f"Bearer {key}"}
-        answer = httpx.request(method, self.url + path, headers=headers, json=body, timeout=60, trust_env=False)
-        found: Json = answer.json()
-        return found
+    def proxy(self, key: str | None) -> dict[str, str]:
+        return {"LITELLM_PROXY_URL": self.proxy_url if key else "", "LITELLM_MASTER_KEY": key or ""}
 
     @property
     def sdk(self) -> openai.OpenAI:
@@ -193,21 +70,16 @@ def cost(model: Json, prompt: int, completion: int) -> Decimal:
     return (prompt * rates[0] + completion * rates[1]) / 1_000_000
 
 
-def check_bootstrap(table: Table, gateway: Gateway) -> None:
+def check_bootstrap(table: Table, gateway: Proxied) -> None:
     started = time.monotonic()
-    done = gateway.manage("bootstrap", "--json")
-    if done.returncode:
-        raise SystemExit(f"bootstrap failed:\n{done.stderr[-3_000:]}")
-    gateway.keys = json.loads(done.stdout)
-    imported = next(
-        (line for line in done.stderr.splitlines() if "litellm_models_imported" in line), "nothing imported"
-    )
+    logged = gateway.bootstrap(**gateway.proxy(MASTER))
+    imported = next((line for line in logged.splitlines() if "litellm_models_imported" in line), "nothing imported")
     said = imported.partition("outcome=")[2].strip("'\"")
     took = f"bootstrap, in {time.monotonic() - started:.1f} s"
     table.check(took, said, lambda text: text.startswith("3 made, 0 there already, 0 skipped. Without a price: 1;"))
 
 
-def check_catalog(table: Table, gateway: Gateway) -> None:
+def check_catalog(table: Table, gateway: Proxied) -> None:
     provider = gateway.staff("GET", "llm/providers/litellm")
     table.check("the provider is on", provider["is_active"], True)
     table.check("its key", provider["platform_key"], "from the environment: LITELLM_MASTER_KEY")
@@ -225,7 +97,7 @@ def check_catalog(table: Table, gateway: Gateway) -> None:
     table.check("test of the provider", gateway.staff("POST", "llm/providers/litellm/test")["status"], "healthy")
 
 
-def check_calls(table: Table, gateway: Gateway) -> None:
+def check_calls(table: Table, gateway: Proxied) -> None:
     model = gateway.staff("GET", "llm/models/litellm/gpt-4o")
     raw = gateway.sdk.chat.completions.with_raw_response.create(model="litellm/gpt-4o", messages=ASK)
     plain = raw.parse()
@@ -247,14 +119,14 @@ def check_calls(table: Table, gateway: Gateway) -> None:
     check_row(table, gateway, request_id, cost(model, usage.prompt_tokens, usage.completion_tokens))
 
 
-def check_row(table: Table, gateway: Gateway, request_id: str, due: Decimal) -> None:
+def check_row(table: Table, gateway: Proxied, request_id: str, due: Decimal) -> None:
     row = gateway.tenant(f"llm/requests/{request_id}")
     table.check("its usage row: cost_total_usd", Decimal(row["cost_total_usd"]), due)
     who = f"{row['provider']} {row['key_source']} {row['status']}"
     table.check("its usage row: who answered", who, "litellm platform completed")
 
 
-def check_unpriced(table: Table, gateway: Gateway) -> None:
+def check_unpriced(table: Table, gateway: Proxied) -> None:
     status, code, message = gateway.refusal("litellm/house-model")
     table.check("the unpriced model", (status, code), (503, "model_unpriced"))
     place = "/api/v1/admin/llm/models/litellm/house-model/prices"
@@ -266,7 +138,7 @@ def check_unpriced(table: Table, gateway: Gateway) -> None:
     )
 
 
-def check_wrong_key(table: Table, gateway: Gateway) -> None:
+def check_wrong_key(table: Table, gateway: Proxied) -> None:
     table.check("a wrong master key", gateway.refusal("litellm/gpt-4o")[:2], (502, "upstream_auth_failed"))
     said = gateway.staff("POST", "llm/providers/litellm/test")["message"]
     words = "It refused the key from the environment: LITELLM_MASTER_KEY"
@@ -275,7 +147,7 @@ def check_wrong_key(table: Table, gateway: Gateway) -> None:
     table.check("its import, in words", said, lambda text: words in text)
 
 
-def check_stopped(table: Table, gateway: Gateway) -> None:
+def check_stopped(table: Table, gateway: Proxied) -> None:
     table.check("the proxy is stopped", gateway.refusal("litellm/gpt-4o")[:2], lambda told: told[0] in {502, 503})
     gateway.staff("POST", "llm/providers/litellm/test")
     said = gateway.staff("POST", "llm/providers/litellm/test")
@@ -287,8 +159,8 @@ def check_stopped(table: Table, gateway: Gateway) -> None:
     table.check("calls once it is known to be down", gateway.refusal("litellm/gpt-4o")[:2], down)
 
 
-def check_left_behind(table: Table, gateway: Gateway) -> None:
-    done = gateway.manage("reconcile", "--check", key=None)
+def check_left_behind(table: Table, gateway: Proxied) -> None:
+    done = gateway.manage("reconcile", "--check", **gateway.proxy(None))
     table.check("reconcile --check", done.stdout.strip(), lambda _: done.returncode == 0)
     files = [
         path for path in gateway.folder.rglob("*") if path.is_file() and path.name not in {"config.yaml", "litellm.log"}
@@ -299,7 +171,7 @@ def check_left_behind(table: Table, gateway: Gateway) -> None:
 
 def main() -> int:
     table = Table()
-    command = installed()
+    command = installed(LOCK, VENV) / "litellm"
     table.say(
         f"LiteLLM {next(line for line in LOCK.read_text().splitlines() if line.startswith('litellm'))}".split(" \\")[0]
     )
@@ -310,21 +182,21 @@ def main() -> int:
         proxy_url = f"http://127.0.0.1:{port}"
         serve = [str(command), "--config", "config.yaml", "--host", "127.0.0.1", "--port", str(port)]
         quiet = clean_environment(HOME=name, LITELLM_LOCAL_MODEL_COST_MAP="True", LITELLM_TELEMETRY="False")
-        gateway = Gateway(folder, proxy_url)
+        gateway = Proxied(folder, proxy_url)
         with running(serve, quiet, folder / "litellm.log", f"{proxy_url}/health/liveliness"):
             table.say("the proxy is up")
             check_bootstrap(table, gateway)
-            with gateway.served(MASTER):
+            with gateway.served(**gateway.proxy(MASTER)):
                 check_catalog(table, gateway)
                 check_calls(table, gateway)
                 check_unpriced(table, gateway)
-            with gateway.served(WRONG):
+            with gateway.served(**gateway.proxy(WRONG)):
                 check_wrong_key(table, gateway)
-        with gateway.served(MASTER):
+        with gateway.served(**gateway.proxy(MASTER)):
             check_stopped(table, gateway)
-        again = gateway.manage("bootstrap", "--json")
+        again = gateway.manage("bootstrap", "--json", **gateway.proxy(MASTER))
         table.check("bootstrap with the proxy down", again.returncode, 0)
-        with gateway.served(None):
+        with gateway.served(**gateway.proxy(None)):
             table.check("without the variables", gateway.staff("GET", "llm/providers/litellm")["is_active"], False)
         check_left_behind(table, gateway)
     sys.stdout.write(f"\n{table.failed} failed.\n" if table.failed else "\nAll as promised.\n")

@@ -21,8 +21,9 @@ Json = dict[str, Any]
 
 @dataclass
 class Table:
-    """What was checked and what was found."""
+    """What was checked and what was found; width: of what was checked, in characters."""
 
+    width: int = 60
     checked: int = 0
     failed: int = 0
     started: float = field(default_factory=time.monotonic)
@@ -33,9 +34,9 @@ class Table:
         self.checked += 1
         self.failed += not good
         shown = str(found) if len(str(found)) <= 150 else f"{str(found)[:149]}…"
-        self.say(f"{'ok' if good else 'FAILED':<7}{what:<60}{shown}")
+        self.say(f"{'ok' if good else 'FAILED':<7}{what:<{self.width}}{shown}")
         if not good and not callable(wanted):
-            self.say(f"{'':<7}{'':<60}wanted: {wanted}")
+            self.say(f"{'':<{7 + self.width}}wanted: {wanted}")
 
     def say(self, line: str) -> None:
         sys.stdout.write(f"{time.monotonic() - self.started:6.1f} s  {line}\n")
