@@ -103,7 +103,8 @@ def no_route(decision: Decision, deciding: Rejection | None, now: datetime, *, p
     it says when the first of them lets a request try. `param`: the field that is in the way."""
     answer = answer_for(decision.rejections, deciding)
     error = NoRoute(decision.reason, status=answer.status, code=answer.code, type_=answer.type, decision=decision)
-    error.param = param
+    if param is not None:
+        error.param = param
     opens = [one.block.until for one in decision.rejections if one.block is not None]
     if error.retryable and opens:
         error.retry_after = max(0.0, min(opens) - now.timestamp())

@@ -300,9 +300,9 @@ def test_what_is_not_there_is_a_json_404(customer: Customer, path: str) -> None:
             error_of(answer, status=404, type="invalid_request_error", code="not_found", retry=False)
 
 
-def test_the_sdk_calls_what_is_not_built_a_404(customer: Customer) -> None:
+def test_the_sdk_calls_what_is_not_there_a_404(customer: Customer) -> None:
     with pytest.raises(openai.NotFoundError):
-        customer.openai.embeddings.create(model="fakeai/m", input="x")
+        customer.openai.images.generate(model="fakeai/m", prompt="x")
     with pytest.raises(openai.NotFoundError) as caught:
         customer.openai.models.retrieve("fakeai/nothing")
     assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
