@@ -266,6 +266,6 @@ def test_nothing_shipped_names_a_machine_or_a_registry() -> None:
     """No home folders, no index hosts: what works here must work elsewhere."""
     pattern = re.compile(r"/(?:home|Users)/\w+/|/root/|--(?:extra-)?index-url\s+\S|files\.pythonhosted")
     names = ["Makefile", "Dockerfile", "compose.yaml", "pyproject.toml", ".env.example", ".ci/run"]
-    files = [ROOT / name for name in names] + sorted((ROOT / "requirements").iterdir())
+    files = [ROOT / name for name in names] + sorted(path for path in (ROOT / "requirements").rglob("*") if path.is_file())
     found = [str(path.relative_to(ROOT)) for path in files if pattern.search(path.read_text())]
     assert found == []
