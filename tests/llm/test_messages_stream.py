@@ -6,11 +6,12 @@ import weakref
 from typing import Any
 
 import orjson
+import pytest
 
 from llm.calls import StreamEvent
 from llm.engine.channel import PING, Ending
 from llm.engine.completion import Reply
-from llm.errors import UpstreamFailed
+from llm.errors import UpstreamFailed, UpstreamInvalid
 from llm.providers.anthropic_native import NativeReader
 from llm.wire import messages, messages_translated
 from llm.wire.request import Incoming
@@ -267,14 +268,18 @@ def test_blocks_that_are_not_closed_or_numbered_oddly_come_out_in_order() -> Non
 def test_pieces_without_a_block_get_one() -> None:
     message = message_of(
         native(
-            START, piece(0, "a"), piece(0, "b"), piece(1, "hm", "thinking_delta", "thinking"),
-            piece(5, "{}", "input_json_delta", "partial_json"), END, STOP,
+            START, piece(0, "a"), piece(0, "b"), piece(1, "hm", "thinking_delta", "thinking"), END, STOP,
         )
     )  # fmt: skip
     assert message["content"] == [
         {"type": "text", "text": "ab"},
         {"type": "thinking", "thinking": "hm", "signature": ""},
     ]
+
+
+def test_arguments_of_a_tool_call_that_is_not_under_way_are_an_error() -> None:
+    with pytest.raises(UpstreamInvalid):
+        native(START, piece(0, "a"), piece(5, "{}", "input_json_delta", "partial_json"), END, STOP)
 
 
 def test_a_stream_without_its_beginning_or_counts_gets_them() -> None:

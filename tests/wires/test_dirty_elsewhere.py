@@ -89,7 +89,7 @@ def _rows() -> Iterator[tuple[str, str, str]]:
                 yield wire, dialect, name
 
 
-@pytest.mark.parametrize(("wire", "dialect", "name"), _rows())
+@pytest.mark.parametrize(("wire", "dialect", "name"), list(_rows()))
 def test_a_dirty_stream_obeys_every_wire(
     world: World, customer: Customer, provider: RecordedProvider, wire: str, dialect: str, name: str
 ) -> None:
