@@ -81,14 +81,7 @@ def completion(body: bytes, *, byok: bool = False, native: bool = False) -> Comp
     Thinking is `reasoning_content`; `thinking_blocks` keeps the blocks as they came, with their signatures, and is
     taken back in a later request. Usage is OpenAI-shaped (see `providers.usage`) and the same in the body.
     """
-    try:
-        message = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise UpstreamInvalid("The provider's answer is not JSON.") from error
-    if not isinstance(message, dict):
-        raise UpstreamInvalid("The provider's answer is not an object.")
-    if message.get("error"):
-        raise failures.in_band(message["error"], byok=byok)
+    message = failures.answered(body, byok=byok)
     blocks = message.get("content")
     if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
         raise UpstreamInvalid("The provider's answer has no content.")

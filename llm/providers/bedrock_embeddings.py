@@ -9,10 +9,9 @@ bedrock, "Amazon Titan Embeddings Text" and "Cohere Embed".
 
 from typing import Any
 
-import orjson
-
 from llm.calls import Call, Completed, Upstream
 from llm.errors import InvalidRequest, UpstreamInvalid
+from llm.providers import failures
 from llm.providers.bedrock import Bedrock
 
 Json = dict[str, Any]
@@ -44,12 +43,7 @@ class BedrockEmbeddings(Bedrock):
         return self.post(call, "invoke", body, sorted(dropped))
 
     def parse_response(self, body: bytes, call: Call) -> Completed:
-        try:
-            answer = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise UpstreamInvalid("The provider's answer is not JSON.") from error
-        if not isinstance(answer, dict):
-            raise UpstreamInvalid("The provider's answer is not an object.")
+        answer = failures.loaded(body)
         vectors = _vectors(answer, call)
         found: Json = {
             "object": "list",

@@ -15,8 +15,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from llm.calls import Call, Completed
 from llm.errors import ProviderError, UpstreamFailed, UpstreamInvalid, UpstreamTimeout
 from llm.providers import chunks, failures
@@ -61,12 +59,7 @@ def completion(body: bytes, call: Call) -> Completed:
 
 def loaded(body: bytes, call: Call) -> Json:
     """The object of an answer under 200. Raises UpstreamInvalid, or the error that it is."""
-    try:
-        answer = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise UpstreamInvalid("The provider's answer is not JSON.") from error
-    if not isinstance(answer, dict):
-        raise UpstreamInvalid("The provider's answer is not an object.")
+    answer = failures.loaded(body)
     broken = in_band(answer, call)
     if broken is not None:
         raise broken

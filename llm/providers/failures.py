@@ -121,6 +121,25 @@ def _retry_delay(error: Any) -> float | None:
     return None
 
 
+def loaded(body: bytes) -> dict[str, Any]:
+    """The object of a whole answer under 200. Raises UpstreamInvalid for anything else."""
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise UpstreamInvalid("The provider's answer is not JSON.") from error
+    if not isinstance(found, dict):
+        raise UpstreamInvalid("The provider's answer is not an object.")
+    return found
+
+
+def answered(body: bytes, *, byok: bool) -> dict[str, Any]:
+    """As `loaded`. Raises the error that it is, too."""
+    found = loaded(body)
+    if found.get("error"):
+        raise in_band(found["error"], byok=byok)
+    return found
+
+
 def in_band(error: Any, *, byok: bool) -> ProviderError:
     """The error an error object under 200 is, in a stream or as the whole body. Unknown ones may fall back."""
     status = 401 if _refuses_key(error) else _status_of(error)

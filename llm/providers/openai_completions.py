@@ -40,14 +40,7 @@ class OpenAICompletions(OpenAI):
         )
 
     def parse_response(self, body: bytes, call: Call) -> Completed:
-        try:
-            answer = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise UpstreamInvalid("The provider's answer is not JSON.") from error
-        if not isinstance(answer, dict):
-            raise UpstreamInvalid("The provider's answer is not an object.")
-        if answer.get("error"):
-            raise failures.in_band(answer["error"], byok=is_byok(call))
+        answer = failures.answered(body, byok=is_byok(call))
         choices = _choices(answer)
         if not choices:
             raise UpstreamInvalid("The provider's answer has no choices.")

@@ -53,14 +53,7 @@ class OpenAIEmbeddings(OpenAI):
         )
 
     def parse_response(self, body: bytes, call: Call) -> Completed:
-        try:
-            answer = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise UpstreamInvalid("The provider's answer is not JSON.") from error
-        if not isinstance(answer, dict):
-            raise UpstreamInvalid("The provider's answer is not an object.")
-        if answer.get("error"):
-            raise failures.in_band(answer["error"], byok=is_byok(call))
+        answer = failures.answered(body, byok=is_byok(call))
         rows = answer.get("data")
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise UpstreamInvalid("The provider's answer has no vectors.")

@@ -31,7 +31,7 @@ UNBOUNDED = {
 }
 
 
-def _wrong(param: str, want: str) -> InvalidRequest:
+def wrong(param: str, want: str) -> InvalidRequest:
     return InvalidRequest(f"`{param}` must be {want}.", param=param)
 
 
@@ -42,7 +42,7 @@ def _is_number(value: Any) -> bool:
 def number(low: float, high: float) -> Check:
     def check_number(param: str, value: Any) -> None:
         if not _is_number(value) or not low <= value <= high:
-            raise _wrong(param, f"a number from {low:g} to {high:g}")
+            raise wrong(param, f"a number from {low:g} to {high:g}")
 
     return check_number
 
@@ -50,36 +50,36 @@ def number(low: float, high: float) -> Check:
 def whole(low: int, high: int) -> Check:
     def check_whole(param: str, value: Any) -> None:
         if type(value) is not int or not low <= value <= high:
-            raise _wrong(param, f"a whole number from {low:,} to {high:,}")
+            raise wrong(param, f"a whole number from {low:,} to {high:,}")
 
     return check_whole
 
 
 def boolean(param: str, value: Any) -> None:
     if not isinstance(value, bool):
-        raise _wrong(param, "true or false")
+        raise wrong(param, "true or false")
 
 
 def text(param: str, value: Any) -> None:
     if not isinstance(value, str):
-        raise _wrong(param, "a string")
+        raise wrong(param, "a string")
 
 
 def filled(param: str, value: Any) -> None:
     if not isinstance(value, str) or not value or len(value) > 300:
-        raise _wrong(param, "a non-empty string of at most 300 characters")
+        raise wrong(param, "a non-empty string of at most 300 characters")
 
 
 def an_object(param: str, value: Any) -> None:
     if not isinstance(value, dict):
-        raise _wrong(param, "an object")
+        raise wrong(param, "an object")
 
 
 def stop(param: str, value: Any) -> None:
     if not isinstance(value, str) and not (
         isinstance(value, list) and len(value) <= 16 and all(isinstance(one, str) for one in value)
     ):
-        raise _wrong(param, "a string or a list of at most 16 strings")
+        raise wrong(param, "a string or a list of at most 16 strings")
 
 
 def stream_options(param: str, value: Any) -> None:
@@ -109,14 +109,14 @@ def response_format(param: str, value: Any) -> None:
     an_object(param, value)
     kind = value.get("type")
     if kind not in ("text", "json_object", "json_schema"):
-        raise _wrong(f"{param}.type", "text, json_object or json_schema")
+        raise wrong(f"{param}.type", "text, json_object or json_schema")
     if kind == "json_schema":
         an_object(f"{param}.json_schema", value.get("json_schema"))
 
 
 def tools(param: str, value: Any) -> None:
     if not isinstance(value, list) or len(value) > MAX_TOOLS:
-        raise _wrong(param, f"a list of at most {MAX_TOOLS} tools")
+        raise wrong(param, f"a list of at most {MAX_TOOLS} tools")
     for position, tool in enumerate(value):
         where = f"{param}[{position}]"
         an_object(where, tool)
@@ -134,19 +134,19 @@ def tools(param: str, value: Any) -> None:
 
 def functions(param: str, value: Any) -> None:
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-        raise _wrong(param, "a list of functions")
+        raise wrong(param, "a list of functions")
 
 
 def tool_choice(param: str, value: Any) -> None:
     if not isinstance(value, (str, dict)):
-        raise _wrong(param, "none, auto, required or an object that names a function")
+        raise wrong(param, "none, auto, required or an object that names a function")
 
 
 def messages(param: str, value: Any) -> None:
     if not isinstance(value, list) or not value:
-        raise _wrong(param, "a non-empty list of messages")
+        raise wrong(param, "a non-empty list of messages")
     if len(value) > MAX_MESSAGES:
-        raise _wrong(param, f"a list of at most {MAX_MESSAGES:,} messages")
+        raise wrong(param, f"a list of at most {MAX_MESSAGES:,} messages")
     for position, message in enumerate(value):
         _message(f"{param}[{position}]", message)
 
@@ -155,21 +155,21 @@ def _message(where: str, message: Any) -> None:
     an_object(where, message)
     role = message.get("role")
     if not isinstance(role, str) or role not in ROLES:
-        raise _wrong(f"{where}.role", "one of " + ", ".join(sorted(ROLES)))
+        raise wrong(f"{where}.role", "one of " + ", ".join(sorted(ROLES)))
     content = message.get("content")
     if content is None:
         if role not in ("assistant", "function"):
-            raise _wrong(f"{where}.content", "a string or a list of content parts")
+            raise wrong(f"{where}.content", "a string or a list of content parts")
     elif isinstance(content, list):
         for position, part in enumerate(content):
             _part(f"{where}.content[{position}]", part)
     elif not isinstance(content, str):
-        raise _wrong(f"{where}.content", "a string or a list of content parts")
+        raise wrong(f"{where}.content", "a string or a list of content parts")
     for name in ("name", "tool_call_id", "refusal"):
         if message.get(name) is not None:
             text(f"{where}.{name}", message[name])
     if role == "tool" and not isinstance(message.get("tool_call_id"), str):
-        raise _wrong(f"{where}.tool_call_id", "the id of the tool call it answers")
+        raise wrong(f"{where}.tool_call_id", "the id of the tool call it answers")
     calls = message.get("tool_calls")
     if calls is not None:
         _tool_calls(f"{where}.tool_calls", calls)
@@ -185,12 +185,12 @@ def _part(where: str, part: Any) -> None:
         an_object(f"{where}.image_url", image)
         url = image.get("url")
         if not isinstance(url, str) or not url.startswith(("https://", "http://", "data:")):
-            raise _wrong(f"{where}.image_url.url", "an https or data URL")
+            raise wrong(f"{where}.image_url.url", "an https or data URL")
 
 
 def _tool_calls(where: str, calls: Any) -> None:
     if not isinstance(calls, list):
-        raise _wrong(where, "a list of tool calls")
+        raise wrong(where, "a list of tool calls")
     for position, call in enumerate(calls):
         place = f"{where}[{position}]"
         an_object(place, call)

@@ -9,7 +9,18 @@ from typing import Any
 
 from llm.errors import InvalidRequest
 from llm.wire import chat_schema
-from llm.wire.chat_schema import MAX_CAP, MAX_MESSAGES, MAX_TOOLS, an_object, boolean, filled, number, text, whole
+from llm.wire.chat_schema import (
+    MAX_CAP,
+    MAX_MESSAGES,
+    MAX_TOOLS,
+    an_object,
+    boolean,
+    filled,
+    number,
+    text,
+    whole,
+    wrong,
+)
 
 Json = dict[str, Any]
 Check = Callable[[str, Any], None]
@@ -39,10 +50,6 @@ INSTEAD = {
 }
 
 
-def _wrong(param: str, want: str) -> InvalidRequest:
-    return InvalidRequest(f"`{param}` must be {want}.", param=param)
-
-
 def _unmetered(param: str, why: str) -> InvalidRequest:
     return InvalidRequest(f"`{param}` is not supported: {why}.", param=param, code="unsupported_parameter")
 
@@ -52,14 +59,14 @@ def _unmetered(param: str, why: str) -> InvalidRequest:
 
 def messages(param: str, value: Any) -> None:
     if not isinstance(value, list) or not value:
-        raise _wrong(param, "a non-empty list of messages")
+        raise wrong(param, "a non-empty list of messages")
     if len(value) > MAX_MESSAGES:
-        raise _wrong(param, f"a list of at most {MAX_MESSAGES:,} messages")
+        raise wrong(param, f"a list of at most {MAX_MESSAGES:,} messages")
     for position, message in enumerate(value):
         where = f"{param}[{position}]"
         an_object(where, message)
         if message.get("role") not in ("user", "assistant", "system"):
-            raise _wrong(f"{where}.role", "user, assistant or system")
+            raise wrong(f"{where}.role", "user, assistant or system")
         _content(f"{where}.content", message.get("content"))
 
 
@@ -67,7 +74,7 @@ def _content(where: str, value: Any) -> None:
     if isinstance(value, str):
         return
     if not isinstance(value, list):
-        raise _wrong(where, "a string or a list of content blocks")
+        raise wrong(where, "a string or a list of content blocks")
     for position, block in enumerate(value):
         place = f"{where}[{position}]"
         an_object(place, block)
@@ -87,12 +94,12 @@ def _image(where: str, block: Json) -> None:
     filled(f"{where}.source.type", source.get("type"))
     if source["type"] == "base64":
         if source.get("media_type") not in MEDIA:
-            raise _wrong(f"{where}.source.media_type", "one of " + ", ".join(MEDIA))
+            raise wrong(f"{where}.source.media_type", "one of " + ", ".join(MEDIA))
         text(f"{where}.source.data", source.get("data"))
     elif source["type"] == "url":
         url = source.get("url")
         if not isinstance(url, str) or not url.startswith(("https://", "http://")):
-            raise _wrong(f"{where}.source.url", "an https URL")
+            raise wrong(f"{where}.source.url", "an https URL")
 
 
 def _thinking_block(where: str, block: Json) -> None:
@@ -132,7 +139,7 @@ _BLOCKS: dict[str, Callable[[str, Json], None]] = {
 def system(param: str, value: Any) -> None:
     _content(param, value)
     if not isinstance(value, str) and any(block["type"] != "text" for block in value):
-        raise _wrong(param, "a string or a list of text blocks")
+        raise wrong(param, "a string or a list of text blocks")
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
@@ -140,7 +147,7 @@ def system(param: str, value: Any) -> None:
 
 def tools(param: str, value: Any) -> None:
     if not isinstance(value, list) or len(value) > MAX_TOOLS:
-        raise _wrong(param, f"a list of at most {MAX_TOOLS} tools")
+        raise wrong(param, f"a list of at most {MAX_TOOLS} tools")
     for position, tool in enumerate(value):
         where = f"{param}[{position}]"
         an_object(where, tool)
@@ -159,7 +166,7 @@ def tools(param: str, value: Any) -> None:
 def tool_choice(param: str, value: Any) -> None:
     an_object(param, value)
     if value.get("type") not in ("auto", "any", "tool", "none"):
-        raise _wrong(f"{param}.type", "auto, any, tool or none")
+        raise wrong(f"{param}.type", "auto, any, tool or none")
     if value["type"] == "tool":
         filled(f"{param}.name", value.get("name"))
     if value.get("disable_parallel_tool_use") is not None:
@@ -168,7 +175,7 @@ def tool_choice(param: str, value: Any) -> None:
 
 def stop_sequences(param: str, value: Any) -> None:
     if not isinstance(value, list) or len(value) > 16 or not all(isinstance(one, str) for one in value):
-        raise _wrong(param, "a list of at most 16 strings")
+        raise wrong(param, "a list of at most 16 strings")
 
 
 def thinking(param: str, value: Any) -> None:
@@ -182,7 +189,7 @@ def output_config(param: str, value: Any) -> None:
     an_object(param, value)
     effort, wanted = value.get("effort"), value.get("format")
     if effort is not None and effort not in EFFORTS:
-        raise _wrong(f"{param}.effort", "one of " + ", ".join(EFFORTS))
+        raise wrong(f"{param}.effort", "one of " + ", ".join(EFFORTS))
     if wanted is not None:
         output_format(f"{param}.format", wanted)
 
@@ -190,7 +197,7 @@ def output_config(param: str, value: Any) -> None:
 def output_format(param: str, value: Any) -> None:
     an_object(param, value)
     if value.get("type") != "json_schema":
-        raise _wrong(f"{param}.type", "json_schema")
+        raise wrong(f"{param}.type", "json_schema")
     an_object(f"{param}.schema", value.get("schema"))
 
 
@@ -202,7 +209,7 @@ def metadata(param: str, value: Any) -> None:
 
 def service_tier(param: str, value: Any) -> None:
     if value not in ("auto", "standard_only"):
-        raise _wrong(param, "auto or standard_only")
+        raise wrong(param, "auto or standard_only")
 
 
 def speed(param: str, value: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from llm.errors import InvalidRequest
 from llm.wire import chat_schema
-from llm.wire.chat_schema import MAX_CAP, MAX_MESSAGES, MAX_TOOLS, Check, an_object, boolean, filled, whole
+from llm.wire.chat_schema import MAX_CAP, MAX_MESSAGES, MAX_TOOLS, Check, an_object, boolean, filled, whole, wrong
 from llm.wire.chat_schema import text as string
 
 Json = dict[str, Any]
@@ -56,10 +56,6 @@ MOVED = {
 }
 
 
-def _wrong(param: str, want: str) -> InvalidRequest:
-    return InvalidRequest(f"`{param}` must be {want}.", param=param)
-
-
 def _unsupported(param: str, why: str) -> InvalidRequest:
     return InvalidRequest(f"`{param}` is not supported: {why}.", param=param, code="unsupported_parameter")
 
@@ -67,7 +63,7 @@ def _unsupported(param: str, why: str) -> InvalidRequest:
 def _one_of(*values: str) -> Check:
     def check_one_of(param: str, value: Any) -> None:
         if not isinstance(value, str) or value not in values:
-            raise _wrong(param, "one of " + ", ".join(values))
+            raise wrong(param, "one of " + ", ".join(values))
 
     return check_one_of
 
@@ -115,7 +111,7 @@ def truncation(param: str, value: Any) -> None:
 
 def include(param: str, value: Any) -> None:
     if not isinstance(value, list):
-        raise _wrong(param, "a list of " + ", ".join(INCLUDES))
+        raise wrong(param, "a list of " + ", ".join(INCLUDES))
     for position, one in enumerate(value):
         _one_of(*INCLUDES)(f"{param}[{position}]", one)
 
@@ -123,12 +119,10 @@ def include(param: str, value: Any) -> None:
 def metadata(param: str, value: Any) -> None:
     an_object(param, value)
     if len(value) > _MAX_PAIRS:
-        raise _wrong(param, f"an object of at most {_MAX_PAIRS} pairs")
+        raise wrong(param, f"an object of at most {_MAX_PAIRS} pairs")
     for key, said in value.items():
         if len(key) > _MAX_KEY or not isinstance(said, str) or len(said) > _MAX_VALUE:
-            raise _wrong(
-                param, f"pairs of strings, keys up to {_MAX_KEY} characters long and values up to {_MAX_VALUE}"
-            )
+            raise wrong(param, f"pairs of strings, keys up to {_MAX_KEY} characters long and values up to {_MAX_VALUE}")
 
 
 def stream_options(param: str, value: Any) -> None:
@@ -138,7 +132,7 @@ def stream_options(param: str, value: Any) -> None:
 
 def _single(param: str, value: Any) -> None:
     if value != 1:
-        raise _wrong(param, "1: a response is one answer")
+        raise wrong(param, "1: a response is one answer")
 
 
 # --- tools ------------------------------------------------------------------------------------------------------------
@@ -146,7 +140,7 @@ def _single(param: str, value: Any) -> None:
 
 def tools(param: str, value: Any) -> None:
     if not isinstance(value, list) or len(value) > MAX_TOOLS:
-        raise _wrong(param, f"a list of at most {MAX_TOOLS} tools")
+        raise wrong(param, f"a list of at most {MAX_TOOLS} tools")
     for position, tool in enumerate(value):
         _tool(f"{param}[{position}]", tool)
 
@@ -171,7 +165,7 @@ def tool_choice(param: str, value: Any) -> None:
         _one_of("none", "auto", "required")(param, value)
         return
     if not isinstance(value, dict):
-        raise _wrong(param, "none, auto, required or an object that names a tool")
+        raise wrong(param, "none, auto, required or an object that names a tool")
     kind = value.get("type")
     if kind in ("function", "custom"):
         filled(f"{param}.name", value.get("name"))
@@ -179,7 +173,7 @@ def tool_choice(param: str, value: Any) -> None:
         _one_of("auto", "required")(f"{param}.mode", value.get("mode"))
         listed = value.get("tools")
         if not isinstance(listed, list) or not listed:
-            raise _wrong(f"{param}.tools", "a non-empty list of tools")
+            raise wrong(f"{param}.tools", "a non-empty list of tools")
         for position, one in enumerate(listed):
             an_object(f"{param}.tools[{position}]", one)
             filled(f"{param}.tools[{position}].name", one.get("name"))
@@ -195,7 +189,7 @@ def items(param: str, value: Any) -> None:
     if isinstance(value, str):
         return
     if not isinstance(value, list) or not value or len(value) > MAX_MESSAGES:
-        raise _wrong(param, f"a string or a non-empty list of at most {MAX_MESSAGES:,} items")
+        raise wrong(param, f"a string or a non-empty list of at most {MAX_MESSAGES:,} items")
     for position, item in enumerate(value):
         where = f"{param}[{position}]"
         an_object(where, item)
@@ -221,7 +215,7 @@ def _said(where: str, content: Any, *, refusal: bool = False) -> None:
     if isinstance(content, str):
         return
     if not isinstance(content, list):
-        raise _wrong(where, "a string or a list of content parts")
+        raise wrong(where, "a string or a list of content parts")
     for position, part in enumerate(content):
         place = f"{where}[{position}]"
         an_object(place, part)
@@ -235,14 +229,14 @@ def _said(where: str, content: Any, *, refusal: bool = False) -> None:
             _PARTS[kind](place, part)
         else:
             known = (*TEXTS[:2], "refusal") if refusal else (*TEXTS[:2], *_PARTS)
-            raise _wrong(f"{place}.type", "one of " + ", ".join(known))
+            raise wrong(f"{place}.type", "one of " + ", ".join(known))
 
 
 def _image(where: str, part: Json) -> None:
     _not_by_id(where, part)
     url = part.get("image_url")
     if not isinstance(url, str) or not url.startswith(("https://", "http://", "data:")):
-        raise _wrong(f"{where}.image_url", "an https or data URL")
+        raise wrong(f"{where}.image_url", "an https or data URL")
     _optional(where, part, {"detail": string})
 
 
@@ -282,7 +276,7 @@ def _reasoning(where: str, item: Json) -> None:
         if listed is None:
             continue
         if not isinstance(listed, list):
-            raise _wrong(f"{where}.{name}", "a list of parts with text")
+            raise wrong(f"{where}.{name}", "a list of parts with text")
         for position, part in enumerate(listed):
             an_object(f"{where}.{name}[{position}]", part)
             string(f"{where}.{name}[{position}].text", part.get("text"))
