@@ -46,7 +46,7 @@ def neutral(path: str, body: Json) -> Json:
     made["max_tokens"] = (body.get("inferenceConfig") or {}).get("maxTokens")
     made["tools"] = (body.get("toolConfig") or {}).get("tools")
     if "inputText" in body:
-        made["input"] = body["inputText"]
+        made |= {"input": body["inputText"], "dimensions": body.get("dimensions")}
     return made
 
 

@@ -6,6 +6,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.matrix import vectors
 from tests.matrix.features import FEATURES
 from tests.matrix.table import DIALECTS, DROPPED, EXCEPT, IN_PART, PASSES, REFUSED, WIRE_EXCEPT, WIRES
 
@@ -28,6 +29,10 @@ Of vendors that speak OpenAI's dialect each has limits of its own, which its cat
 (`docs/add-a-provider.md`).
 
 """
+VECTORS = """`/v1/embeddings`, at models that take what their vendor has (quirks `dimensions`, `token_input`); Anthropic has none:
+
+"""
+NEWLINE = "\n"
 WORDS = {PASSES: "yes", IN_PART: "in part", DROPPED: "dropped", REFUSED: "400"}
 
 
@@ -43,8 +48,15 @@ def lines() -> Iterator[str]:
         yield f"From {wire} to {dialect}, {feature_name}: {WORDS[outcome]}, and `x-dropped-params` says so."
 
 
+def vector_lines() -> Iterator[str]:
+    yield f"| embeddings | {' | '.join(vectors.DIALECTS)} |"
+    yield "|---" * (1 + len(vectors.DIALECTS)) + "|"
+    for wish in vectors.WISHES:
+        yield f"| {wish.name} | {' | '.join(WORDS[vectors.expected(wish, one)] for one in vectors.DIALECTS)} |"
+
+
 def page() -> str:
-    return HEAD + "\n".join(lines()) + "\n"
+    return f"{HEAD}{NEWLINE.join(lines())}\n\n{VECTORS}{NEWLINE.join(vector_lines())}\n"
 
 
 if __name__ == "__main__":
