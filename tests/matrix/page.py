@@ -29,8 +29,8 @@ Of vendors that speak OpenAI's dialect each has limits of its own, which its cat
 (`docs/add-a-provider.md`).
 
 """
-VECTORS = """`/v1/embeddings`, at models that take what their vendor has (quirks `dimensions`, `token_input`); Anthropic has
-none:
+VECTORS = """`/v1/embeddings`, at models that take what their vendor has (quirks `dimensions`, `token_input`). Anthropic
+has none.
 
 """
 NEWLINE = "\n"
