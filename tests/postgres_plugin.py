@@ -14,6 +14,9 @@ import pytest
 
 from tests.postgres import database_url
 
+# About bytes on the wires, thousands of times; the ledger behind them is what all other tests try on both databases.
+ONE_DATABASE = [Path(__file__).parent / name for name in ("matrix", "wires")]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--db`."""
@@ -37,6 +40,14 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]
     else:
         os.environ["DATABASE_URL"] = database_url()
     return (yield)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Of a run of the whole suite on PostgreSQL, leave out what its run on SQLite proves as well."""
+    whole = [Path(one).name for one in config.args] == ["tests"]
+    if whole and os.environ.get("DATABASE_URL") and collection_path in ONE_DATABASE:
+        return True
+    return None
 
 
 def pytest_report_header() -> str:
