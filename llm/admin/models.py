@@ -44,7 +44,7 @@ class PricedFilter(admin.SimpleListFilter):
         in_force = PriceVersion.objects.filter(
             Q(effective_to__isnull=True) | Q(effective_to__gt=now),
             model=OuterRef("pk"),
-            status__in=prices.IN_FORCE,
+            status__in=prices.IN_THE_BOOK,
             effective_from__lte=now,
         )
         if self.value() == "yes":

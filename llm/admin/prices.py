@@ -68,7 +68,7 @@ class PriceInline(ReadOnlyInline):
     @display(description="State")
     def state(self, obj: PriceVersion) -> SafeString:
         now = timezone.now()
-        if obj.status in prices.IN_FORCE:
+        if obj.status in prices.IN_THE_BOOK:
             if obj.effective_from > now:
                 return dress.badge("scheduled", "info")
             if obj.effective_to is None or obj.effective_to > now:
