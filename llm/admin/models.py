@@ -179,7 +179,7 @@ class LLMModelAdmin(ModelAdmin):
         super().save_model(request, obj, form, change)
         components = None if change or not isinstance(form, LLMModelForm) else form.first_price()
         if components is not None:
-            price = prices.PriceChange(components=components, reason="its first price")
+            price = prices.PriceChange(components=components, reason="its first price", **price_pages.who(request))
             prices.set_price(model=obj, change=price, actor=actor_of(request), now=timezone.now())
 
     def related_history(self, row: Any) -> Q:
@@ -241,7 +241,7 @@ class LLMModelAdmin(ModelAdmin):
         form = price_pages.PriceForm(posted, initial=usual)
         more = price_pages.ComponentFormSet(posted, initial=rows, prefix="more")
         if form.is_valid() and more.is_valid():
-            change = price_pages.change_of(form, more)
+            change = price_pages.change_of(request, form, more)
             try:
                 version = prices.set_price(model=model, change=change, actor=actor_of(request), now=timezone.now())
             except TollgateError as error:
@@ -339,9 +339,11 @@ class LLMModelAdmin(ModelAdmin):
                 refused(form, error)
             else:
                 left = f" {unpriced} had no price and still have none." if unpriced else ""
-                self.message_user(request, f"{changed} new prices are recorded.{left}")
+                said = f"{changed} new prices are proposed and wait for a second person, under Price proposals.{left}"
+                self.message_user(request, said)
                 return None
         return bulk_page(
-            request, form, queryset, title="Change prices by percent", submit="Change the prices",
-            intro="Every price of these models changes by the same percentage, all of them or none.",
+            request, form, queryset, title="Change prices by percent", submit="Propose the prices",
+            intro="Every price of these models changes by the same percentage, all of them or none. What is changed in "
+            "bulk waits for a second person's approval, whoever proposes it.",
         )  # fmt: skip

@@ -281,10 +281,11 @@ def _decide(row: PriceProposal, state: ProposalState, decision: Decision, actor:
 
 def in_words(found: Sequence[MeterChange]) -> str:
     """Such as `input 2.5 -> 3 (+20 %), output 10 -> 12 (+20 %)`."""
-    return ", ".join(
-        f"{one.name} {_usd(one.old)} -> {_usd(one.new)}" + ("" if one.percent is None else f" ({one.percent:+f} %)")
-        for one in found
-    )
+    return ", ".join(f"{one.name} {_usd(one.old)} -> {_usd(one.new)}{_percent(one.percent)}" for one in found)
+
+
+def _percent(percent: Decimal | None) -> str:
+    return "" if percent is None else f" ({percent.normalize():+f} %)"
 
 
 def _usd(amount: Decimal | None) -> str:
