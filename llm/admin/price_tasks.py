@@ -59,7 +59,7 @@ class TodoFilter(admin.SimpleListFilter):
 class PriceTaskAdmin(ModelAdmin):
     """Made and closed by a job every five minutes: a model that is priced, or confirmed, leaves the queue."""
 
-    list_display = ["model_", "kind_", "requests", "opened", "owner", "state_", "note"]
+    list_display = ["model_", "kind_", "requests", "opened", "owner", "state_", "note", "its_prices"]
     list_display_links = ["model_"]
     list_filter = [TodoFilter, ("kind", ChoicesDropdownFilter), OwnerFilter]
     list_select_related = ["model__provider", "assignee"]
@@ -67,8 +67,8 @@ class PriceTaskAdmin(ModelAdmin):
     search_help_text = "Model, provider or a word of the note."
     ordering = ["-requests", "opened_at"]
     actions = ["take", "confirm"]
-    fields = [("model_", "kind_"), ("requests", "opened", "seen"), ("assignee", "state"), "note"]
-    readonly_fields = ["model_", "kind_", "requests", "opened", "seen"]
+    fields = [("model_", "kind_", "its_prices"), ("requests", "opened", "seen"), ("assignee", "state"), "note"]
+    readonly_fields = ["model_", "kind_", "its_prices", "requests", "opened", "seen"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -76,12 +76,24 @@ class PriceTaskAdmin(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if db_field.name == "assignee" and field is not None:
+            # People are made and changed on their own pages.
+            for name in ("add", "change", "delete", "view"):
+                setattr(field.widget, f"can_{name}_related", False)
+        return field
+
     def has_confirm_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(APPROVE)
 
     @display(description="Model", ordering="model__model_id")
-    def model_(self, obj: PriceTask) -> SafeString:
-        return dress.stack(obj.model.reference, dress.link(change_url(obj.model), "its prices"))
+    def model_(self, obj: PriceTask) -> str:
+        return obj.model.reference
+
+    @display(description="Prices")
+    def its_prices(self, obj: PriceTask) -> SafeString:
+        return dress.link(change_url(obj.model), "look")
 
     @display(description="What is the matter", ordering="kind")
     def kind_(self, obj: PriceTask) -> SafeString:

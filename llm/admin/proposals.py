@@ -46,8 +46,8 @@ class ApproveForm(RejectForm):
     )
     confirm = forms.BooleanField(
         required=False,
-        help_text="Approve although a price goes up or down more than five times, cancels another that is scheduled, "
-        "or has changed since this was proposed.",
+        help_text="Approve although a price goes up or down more than five times, another is scheduled (which is then "
+        "cancelled), or the price has changed since this was proposed.",
     )
 
 

@@ -77,6 +77,10 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AlterModelOptions(
+            name='priceversion',
+            options={'ordering': ['-effective_from'], 'verbose_name_plural': 'price book'},
+        ),
         migrations.CreateModel(
             name='PricePolicy',
             fields=[
@@ -134,6 +138,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'verbose_name': 'price task',
+                'verbose_name_plural': 'price queue',
                 'db_table': 'llm_price_tasks',
                 'ordering': ['-opened_at'],
             },

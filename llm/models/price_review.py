@@ -154,6 +154,7 @@ class PriceTask(models.Model):
         db_table = "llm_price_tasks"
         ordering = ["-opened_at"]
         verbose_name = "price task"
+        verbose_name_plural = "price queue"
         constraints = [
             models.UniqueConstraint(
                 fields=["kind", "model"], condition=~Q(state="done"), name="one_open_task_per_kind_and_model"

@@ -64,6 +64,7 @@ class PriceVersion(models.Model):
 
     class Meta:
         db_table = "llm_price_versions"
+        verbose_name_plural = "price book"
         ordering = ["-effective_from"]
         # On PostgreSQL an exclusion constraint, `one_price_at_a_time`, forbids overlaps too: see the migration
         # 0005_price_review. SQLite has none; there the lock on the model's row in `price_book` alone prevents them.
