@@ -26,12 +26,6 @@ class PriceChangeSerializer(StrictSerializer):
         return prices.PriceChange(**self.validated_data, **who)
 
 
-class ReasonSerializer(StrictSerializer):
-    """Why."""
-
-    reason = Text(required=False, allow_blank=True, max_length=2000, default="")
-
-
 class RejectionSerializer(StrictSerializer):
     """Why these are not wanted."""
 

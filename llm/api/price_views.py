@@ -15,6 +15,7 @@ from llm.catalog import price_book, prices, proposals, references
 from llm.models import PriceProposal, PriceVersion
 from tenants import scoping
 from tenants.api.audited import StaffView, actor_of, caller_of
+from tenants.api.serializers import ReasonSerializer
 
 APPROVE = "llm.approve_prices"
 
@@ -51,12 +52,12 @@ class PriceViewSet(StaffView, mixins.ListModelMixin, viewsets.GenericViewSet[Pri
         version = prices.set_price(model=row, change=change, actor=actor_of(request), now=timezone.now())
         return Response(self.get_serializer(version).data, status=201)
 
-    @extend_schema(request=price_serializers.ReasonSerializer, responses=serializers.PriceSerializer)
+    @extend_schema(request=ReasonSerializer, responses=serializers.PriceSerializer)
     def cancel(self, request: Request, model: str, version: str) -> Response:
         """Take back a price that has not begun: the one before it goes on. A draft is thrown away."""
-        given = price_serializers.ReasonSerializer(data=request.data)
+        given = ReasonSerializer(data=request.data)
         given.is_valid(raise_exception=True)
-        reason = given.validated_data["reason"]
+        reason = given.validated_data.get("reason", "")
         pk = self._version(model, version)
         price_book.cancel(version_id=pk, reason=reason, actor=actor_of(request), now=timezone.now())
         return Response(self.get_serializer(self.get_queryset().get(pk=pk)).data)
@@ -117,6 +118,7 @@ class ProposalViewSet(StaffView, mixins.ListModelMixin, viewsets.GenericViewSet[
         return self._decided(request, proposals.reject, given, [self._one(proposal).pk])[0]
 
     @extend_schema(
+        operation_id="admin_llm_price_proposals_approve_several",
         request=price_serializers.BulkApprovalSerializer,
         responses=price_serializers.ProposalSerializer(many=True),
         filters=False,
@@ -127,6 +129,7 @@ class ProposalViewSet(StaffView, mixins.ListModelMixin, viewsets.GenericViewSet[
         return self._decided(request, proposals.approve, given, None)[1]
 
     @extend_schema(
+        operation_id="admin_llm_price_proposals_reject_several",
         request=price_serializers.BulkRejectionSerializer,
         responses=price_serializers.ProposalSerializer(many=True),
         filters=False,

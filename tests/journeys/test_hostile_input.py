@@ -23,6 +23,7 @@ from billing.alert_models import AlertSubscription
 from billing.api import alert_serializers as alerts
 from billing.api import serializers as usage
 from llm.api import byok_serializers, filters, price_serializers, routing_serializers, serializers
+from llm.models import PriceProposal
 from llm.wire import chat_schema
 from tenants import auth
 from tenants.api import serializers as tenants
@@ -87,8 +88,8 @@ WRITES: dict[str, tuple[str, str, str, dict[str, Any], tuple[str, ...]]] = {
                   tuple(serializers.DeprecationSerializer().fields)),
     "set a price": ("POST", "admin/llm/models/openai/gpt-4o/prices", STAFF, PRICE,
                     tuple(price_serializers.PriceChangeSerializer().fields)),
-    "cancel a price": ("POST", "admin/llm/models/openai/gpt-4o/prices/{price}/cancel", STAFF, {},
-                       tuple(price_serializers.ReasonSerializer().fields)),
+    "cancel a price": ("POST", "admin/llm/models/openai/rising/prices/{price}/cancel", STAFF, {},
+                       tuple(tenants.ReasonSerializer().fields)),
     "approve a price": ("POST", "admin/llm/price-proposals/{proposal}/approve", STAFF, {"reason": "x"},
                         tuple(price_serializers.ApprovalSerializer().fields)),
     "reject a price": ("POST", "admin/llm/price-proposals/{proposal}/reject", STAFF, {"reason": "x"},
@@ -196,10 +197,12 @@ class Desk:
         vendor = cast.make_provider("vendor", "sandbox://local", "sandbox")
         cast.make_member(acme, "owner-of-acme")
         cast.make_member(acme, "member-of-acme", role="developer")
+        rising = cast.make_model(model.provider, "rising")
         waiting = made.proposal(cast.make_model(model.provider, "waiting"))
+        PriceProposal.objects.filter(pk=waiting.pk).update(id=DECISIONS["ids"][0])
         self.names = {
-            "proposal": waiting.pk,
-            "price": cast.make_price(model, timezone.now() + timedelta(days=9), input="3", output="10").pk,
+            "proposal": DECISIONS["ids"][0],
+            "price": cast.make_price(rising, timezone.now() + timedelta(days=9), input="3", output="10").pk,
             "config": cast.make_config(acme).pk,
             "subscription": hook.pk,
             "rule": cast.make_rule(model).pk,
@@ -328,6 +331,7 @@ _FINE = {
     "rotate a key of one's own": {"null", "empty", "a list"},
     "explain": {"empty"},
     "deprecate": {"empty"},
+    "cancel a price": {"empty"},
 }
 
 
