@@ -16,7 +16,7 @@ from unfold.enums import ActionVariant
 
 from llm.admin import prices as price_pages
 from llm.catalog import lifecycle, prices
-from llm.models import LLMModel, PriceVersion
+from llm.models import LLMModel, PriceProposal, PriceVersion
 from tenants.admin import dress
 from tenants.admin.base import ModelAdmin, action, actor_of, change_url, display, switched, told
 from tenants.admin.pages import DayInput, PageForm, bulk_page, form_page
@@ -185,8 +185,11 @@ class LLMModelAdmin(ModelAdmin):
     def related_history(self, row: Any) -> Q:
         if row is None:
             return super().related_history(row)
-        ids = [str(pk) for pk in row.price_versions.values_list("pk", flat=True)]
-        return Q(object_type=PriceVersion._meta.label, object_id__in=ids)
+        concerned = Q(pk__in=())
+        for kind in (PriceVersion, PriceProposal):
+            ids = [str(pk) for pk in kind.objects.filter(model=row).values_list("pk", flat=True)]
+            concerned |= Q(object_type=kind._meta.label, object_id__in=ids)
+        return concerned
 
     @display(description="Model", ordering="model_id")
     def reference_(self, obj: LLMModel) -> SafeString:

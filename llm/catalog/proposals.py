@@ -89,7 +89,6 @@ def _open(
     base = book.last()
     _overtake(book, change.source, actor=actor, reason="a newer proposal took its place")
     found = changes([] if base is None else components_of(base), change.components)
-    at_new = recosting.impact(model=book.model, version=version, now=book.now, at_most=recosting.AT_ONCE)
     proposal = PriceProposal.objects.create(
         model=book.model,
         version=version,
@@ -101,14 +100,13 @@ def _open(
         batch=change.batch,
         changes=[one.as_json() for one in found],
         largest_percent=largest_percent(found),
-        impact=None if at_new is None else at_new.as_json(),
-        impact_usd=None if at_new is None else at_new.change,
         note="" if feed is None else feed.note,
         proposed_by_id=change.person_id,
         proposer=actor.label[:200],
         created_at=book.now,
     )
     audit.record(actor=actor, action="propose", row=proposal, before={}, now=book.now, reason=change.reason)
+    _recost(proposal, now=book.now, at_most=recosting.AT_ONCE)
     return proposal
 
 
@@ -187,12 +185,16 @@ def recost_waiting(*, now: datetime) -> int:
     waiting = PriceProposal.objects.filter(state=ProposalState.PENDING, impact__isnull=True)
     ids = list(waiting.order_by("pk").values_list("pk", flat=True))
     for pk in ids:
-        row = PriceProposal.objects.select_related("model__provider", "version").get(pk=pk)
-        found = recosting.impact(model=row.model, version=row.version, now=now)
-        if found is not None:
-            # What it says of the past needs no audit row: nobody decided anything.
-            PriceProposal.objects.filter(pk=pk).update(impact=found.as_json(), impact_usd=found.change)
+        _recost(PriceProposal.objects.select_related("model__provider", "version").get(pk=pk), now=now)
     return len(ids)
+
+
+def _recost(row: PriceProposal, *, now: datetime, at_most: int | None = None) -> None:
+    """Not audited: it says what was, by tenant, at length, and nobody decided anything."""
+    found = recosting.impact(model=row.model, version=row.version, now=now, at_most=at_most)
+    if found is not None:
+        row.impact, row.impact_usd = found.as_json(), found.change
+        row.save(update_fields=["impact", "impact_usd"])
 
 
 def _locked(ids: Sequence[uuid.UUID], now: datetime) -> list[tuple[Book, PriceProposal]]:
