@@ -111,7 +111,7 @@ def _digest(said: FeedModel) -> str:
 
 def _latest() -> Mapping[uuid.UUID, PriceProposal]:
     """The feed's newest proposal of each model."""
-    rows = PriceProposal.objects.filter(source=proposals.FEED).order_by("id")
+    rows = PriceProposal.objects.filter(source=proposals.FEED).order_by("version__number")
     return {row.model_id: row for row in rows}
 
 
@@ -136,7 +136,8 @@ def _propose(
     with transaction.atomic():
         book = price_book.locked(model.pk, now)
         last = book.last()
-        newest = PriceProposal.objects.filter(model=model, source=proposals.FEED).order_by("-id").first()
+        rows = PriceProposal.objects.filter(model=model, source=proposals.FEED)
+        newest = rows.order_by("-version__number").first()
         if newest is not None and newest.digest == word.digest:
             if newest.state == ProposalState.REJECTED:
                 return REJECTED, ""

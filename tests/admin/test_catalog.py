@@ -226,7 +226,7 @@ def test_prices_change_by_percent_in_bulk_all_or_none_once_a_second_person_agree
     assert browser.post(url, {**bulk, "_apply": "1", "percent": "900", "reason": "no"}).status_code == 200
     assert [model.price_versions.count() for model in (gpt, mini)] == [1, 1]
     assert browser.post(url, {**bulk, "_apply": "1", "percent": "10", "reason": "surcharge"}).status_code == 302
-    waiting = list(PriceProposal.objects.order_by("id"))
+    waiting = list(PriceProposal.objects.order_by("model__model_id"))
     assert [row.version.base_price("input") for row in waiting] == [Decimal("2.75"), Decimal("0.165")]
     assert len({row.batch for row in waiting}) == 1
     now = [prices.version_at(LLMModel.objects.get(pk=model.pk)) for model in (gpt, mini)]

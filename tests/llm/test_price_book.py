@@ -59,10 +59,8 @@ def test_a_cancelled_rise_never_comes_and_the_price_before_it_goes_on(model: LLM
     cancelling(rise)
     assert book(model) == [(1, "active", None), (2, "cancelled", None)]
     assert at(model, JANUARY) == at(model, JUNE) == 1
-    actions = list(AuditEvent.objects.order_by("id").values_list("action", "object_label", "reason"))
-    assert [(action, reason) for action, _, reason in actions[-2:]] == [
-        ("cancel", "the vendor took it back"), ("go on", "the vendor took it back"),
-    ]  # fmt: skip
+    told = AuditEvent.objects.filter(reason="the vendor took it back").values_list("action", "object_label")
+    assert {(action, label.partition(" ")[0]) for action, label in told} == {("cancel", "v2"), ("go on", "v1")}
 
 
 def test_of_two_scheduled_prices_the_first_is_cancelled_and_the_second_still_comes(model: LLMModel) -> None:

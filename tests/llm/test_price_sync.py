@@ -67,7 +67,7 @@ def decide(verb: Any, **rest: Any) -> None:
 
 
 def states() -> list[str]:
-    return list(PriceProposal.objects.order_by("id").values_list("state", flat=True))
+    return list(PriceProposal.objects.order_by("model__model_id", "version__number").values_list("state", flat=True))
 
 
 def now_is(model: LLMModel) -> Decimal | None:
