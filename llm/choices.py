@@ -128,9 +128,43 @@ class Meter(models.TextChoices):
     SEARCH = "search", "Searches"
 
 
+class ServiceTier(models.TextChoices):
+    """How a provider serves a request, where it charges for that. Only `standard` is used for bills: requests that ask
+    for another are refused (`service_tier`)."""
+
+    STANDARD = "standard", "Standard"
+    BATCH = "batch", "Batch"
+    FLEX = "flex", "Flex"
+    PRIORITY = "priority", "Priority"
+
+
 class PriceStatus(models.TextChoices):
+    """The life of a price: draft -> proposed -> approved -> active -> superseded, or cancelled before it begins."""
+
     DRAFT = "draft", "Draft"
     PROPOSED = "proposed", "Proposed"
+    APPROVED = "approved", "Approved"
     ACTIVE = "active", "Active"
     SUPERSEDED = "superseded", "Superseded"
     CANCELLED = "cancelled", "Cancelled"
+
+
+class ProposalState(models.TextChoices):
+    PENDING = "pending", "Pending"
+    APPROVED = "approved", "Approved"
+    REJECTED = "rejected", "Rejected"
+    SUPERSEDED = "superseded", "Superseded"
+
+
+class PriceTaskKind(models.TextChoices):
+    """What is the matter with a model's price."""
+
+    UNPRICED = "unpriced", "Used but unpriced"
+    STALE = "stale", "Stale price"
+
+
+class PriceTaskState(models.TextChoices):
+    OPEN = "open", "Open"
+    IN_PROGRESS = "in_progress", "In progress"
+    IGNORED = "ignored", "Ignored"
+    DONE = "done", "Done"

@@ -1,12 +1,13 @@
 """Celery's way in to llm's jobs."""
 
 import contextlib
+from collections import Counter
 
 from celery import shared_task
 from django.utils import timezone
 
 from llm import alerts
-from llm.catalog import probes, validation
+from llm.catalog import feed, price_book, price_sync, price_tasks, probes, proposals, shipped, validation
 from llm.models import LLMProvider, ProviderCredential
 from tenants import audit
 from tenants.errors import NotFound
@@ -56,3 +57,22 @@ def revalidate_byok_key(*, credential_id: str) -> None:
     if credential is not None:
         with contextlib.suppress(NotFound):
             validation.validate(credential=credential, actor=audit.system("revalidate_byok_keys"), now=timezone.now())
+
+
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def sync_prices() -> dict[str, int]:
+    """Read the public price feed into proposals: how many models came to what."""
+    known = shipped.load().known_differences
+    source = price_sync.Feed(lookup=feed.lookup, version=feed.version(), known_differences=known)
+    return dict(Counter(one.outcome for one in price_sync.sync(feed=source, now=timezone.now())))
+
+
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def review_prices() -> dict[str, int]:
+    """Keep the price book, the proposals and the price queue up to date with the clock and the traffic."""
+    now = timezone.now()
+    return {
+        "begun or ended": price_book.advance(now=now),
+        "recosted": proposals.recost_waiting(now=now),
+        "tasks": price_tasks.refresh(now=now),
+    }

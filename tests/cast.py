@@ -109,7 +109,9 @@ def make_model(
 def make_price(
     model: LLMModel, since: datetime = LONG_AGO, source: str = "staff", **meters: str | None
 ) -> PriceVersion:
-    """A price in force since a moment: `make_price(model, input="2.50", output="10")`."""
+    """A price in force since a moment: `make_price(model, input="2.50", output="10")`. It ends the one before it."""
+    before = model.price_versions.filter(effective_to__isnull=True, status=PriceStatus.ACTIVE)
+    before.update(effective_to=since, status=PriceStatus.SUPERSEDED)
     version = PriceVersion.objects.create(
         model=model,
         number=model.price_versions.count() + 1,

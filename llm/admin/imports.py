@@ -8,6 +8,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 
+from llm.admin.prices import who
 from llm.catalog import model_import
 from llm.catalog.model_import import NewModel, Report, Wish
 from llm.models import LLMProvider
@@ -37,6 +38,7 @@ def page(request: HttpRequest, provider: LLMProvider, *, opts: Any) -> HttpRespo
     wish = Wish(
         activate=not form.is_bound or (form.is_valid() and form.cleaned_data["activate"]),
         may_price=request.user.has_perm("llm.add_priceversion"),
+        **who(request),
     )
     now = timezone.now()
     try:

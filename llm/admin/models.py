@@ -16,7 +16,7 @@ from unfold.enums import ActionVariant
 
 from llm.admin import prices as price_pages
 from llm.catalog import lifecycle, prices
-from llm.models import LLMModel, PriceVersion
+from llm.models import LLMModel, PriceProposal, PriceVersion
 from tenants.admin import dress
 from tenants.admin.base import ModelAdmin, action, actor_of, change_url, display, switched, told
 from tenants.admin.pages import DayInput, PageForm, bulk_page, form_page
@@ -44,7 +44,7 @@ class PricedFilter(admin.SimpleListFilter):
         in_force = PriceVersion.objects.filter(
             Q(effective_to__isnull=True) | Q(effective_to__gt=now),
             model=OuterRef("pk"),
-            status__in=prices.IN_FORCE,
+            status__in=prices.IN_THE_BOOK,
             effective_from__lte=now,
         )
         if self.value() == "yes":
@@ -179,14 +179,17 @@ class LLMModelAdmin(ModelAdmin):
         super().save_model(request, obj, form, change)
         components = None if change or not isinstance(form, LLMModelForm) else form.first_price()
         if components is not None:
-            price = prices.PriceChange(components=components, reason="its first price")
+            price = prices.PriceChange(components=components, reason="its first price", **price_pages.who(request))
             prices.set_price(model=obj, change=price, actor=actor_of(request), now=timezone.now())
 
     def related_history(self, row: Any) -> Q:
         if row is None:
             return super().related_history(row)
-        ids = [str(pk) for pk in row.price_versions.values_list("pk", flat=True)]
-        return Q(object_type=PriceVersion._meta.label, object_id__in=ids)
+        concerned = Q(pk__in=())
+        for kind in (PriceVersion, PriceProposal):
+            ids = [str(pk) for pk in kind.objects.filter(model=row).values_list("pk", flat=True)]
+            concerned |= Q(object_type=kind._meta.label, object_id__in=ids)
+        return concerned
 
     @display(description="Model", ordering="model_id")
     def reference_(self, obj: LLMModel) -> SafeString:
@@ -241,7 +244,7 @@ class LLMModelAdmin(ModelAdmin):
         form = price_pages.PriceForm(posted, initial=usual)
         more = price_pages.ComponentFormSet(posted, initial=rows, prefix="more")
         if form.is_valid() and more.is_valid():
-            change = price_pages.change_of(form, more)
+            change = price_pages.change_of(request, form, more)
             try:
                 version = prices.set_price(model=model, change=change, actor=actor_of(request), now=timezone.now())
             except TollgateError as error:
@@ -339,9 +342,11 @@ class LLMModelAdmin(ModelAdmin):
                 refused(form, error)
             else:
                 left = f" {unpriced} had no price and still have none." if unpriced else ""
-                self.message_user(request, f"{changed} new prices are recorded.{left}")
+                said = f"{changed} new prices are proposed and wait for a second person, under Price proposals.{left}"
+                self.message_user(request, said)
                 return None
         return bulk_page(
-            request, form, queryset, title="Change prices by percent", submit="Change the prices",
-            intro="Every price of these models changes by the same percentage, all of them or none.",
+            request, form, queryset, title="Change prices by percent", submit="Propose the prices",
+            intro="Every price of these models changes by the same percentage, all of them or none. What is changed in "
+            "bulk waits for a second person's approval, whoever proposes it.",
         )  # fmt: skip

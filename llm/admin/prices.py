@@ -1,6 +1,8 @@
 """Prices in the admin: a model's price history in words, and the forms that set a new one."""
 
+import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -14,19 +16,38 @@ from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminDecimalFieldWidget
 
 from llm.catalog import prices
-from llm.choices import Meter
+from llm.choices import Meter, PriceStatus, ServiceTier
 from llm.models import LLMModel, PriceComponent, PriceVersion
 from tenants.admin import dress
 from tenants.admin.base import ReadOnlyInline, actor_of, display
 from tenants.admin.pages import MomentInput, PageForm
 
-TONES = {"active": "good", "superseded": "plain", "proposed": "warn", "draft": "plain", "cancelled": "bad"}
+APPROVE = "llm.approve_prices"
+# Of a price's status, in words and tone, as it stands now.
+STATES = {
+    PriceStatus.DRAFT: ("draft", "plain"),
+    PriceStatus.PROPOSED: ("proposed", "warn"),
+    PriceStatus.APPROVED: ("scheduled", "info"),
+    PriceStatus.ACTIVE: ("in force", "good"),
+    PriceStatus.SUPERSEDED: ("past", "plain"),
+    PriceStatus.CANCELLED: ("cancelled", "bad"),
+}
 PLAIN = {Meter.INPUT: "input_usd", Meter.OUTPUT: "output_usd", Meter.CACHE_READ: "cached_usd"}
 CONFIRM = (
     "Set it although a price goes up or down more than five times, or although another price is scheduled already for "
     "later (which is then cancelled)."
 )
 MORE_ROWS = 4
+
+
+def who(request: HttpRequest) -> dict[str, Any]:
+    """The person behind a price change: one who may not approve prices needs somebody who may."""
+    return {"person_id": request.user.pk, "second_person": not request.user.has_perm(APPROVE)}
+
+
+def state(version: PriceVersion) -> SafeString:
+    """The badge of a price as it stands now."""
+    return dress.badge(*STATES[version.status_at(timezone.now())])
 
 
 def usd_field(help_text: str, **options: Any) -> forms.DecimalField:
@@ -45,6 +66,8 @@ def component_in_words(component: PriceComponent) -> str:
     """Such as `Input tokens: $3.00 per 1M above 200,000 prompt tokens`."""
     quantity = "1M" if component.unit_quantity == 1_000_000 else f"{component.unit_quantity:,}"
     tier = f" above {component.above_tokens:,} prompt tokens" if component.above_tokens else ""
+    if component.service_tier != ServiceTier.STANDARD:
+        tier += f" ({component.get_service_tier_display().lower()}, not served)"
     return f"{component.get_meter_display()}: {dress.usd(component.unit_price_usd)} per {quantity}{tier}"
 
 
@@ -67,14 +90,7 @@ class PriceInline(ReadOnlyInline):
 
     @display(description="State")
     def state(self, obj: PriceVersion) -> SafeString:
-        now = timezone.now()
-        if obj.status in prices.IN_FORCE:
-            if obj.effective_from > now:
-                return dress.badge("scheduled", "info")
-            if obj.effective_to is None or obj.effective_to > now:
-                return dress.badge("in force", "good")
-            return dress.badge("past", "plain")
-        return dress.badge(obj.get_status_display(), TONES.get(obj.status, "plain"))
+        return state(obj)
 
     @display(description="Price")
     def components_in_words(self, obj: PriceVersion) -> SafeString:
@@ -106,6 +122,9 @@ class PriceForm(PageForm):
     )
     reason = forms.CharField(max_length=500, help_text="Why it changes. Kept in the price history and the audit log.")
     confirm = forms.BooleanField(required=False, help_text=CONFIRM)
+    draft = forms.BooleanField(
+        required=False, help_text="Only keep it. Drafts are finished or thrown away in the price book."
+    )
 
 
 class ComponentForm(PageForm):
@@ -116,6 +135,10 @@ class ComponentForm(PageForm):
     above_tokens = forms.IntegerField(
         required=False, min_value=0, help_text="Strictly above this many prompt tokens. Empty or 0: always."
     )
+    service_tier = forms.ChoiceField(
+        choices=ServiceTier.choices, required=False, initial=ServiceTier.STANDARD,
+        help_text="Kept and shown; only standard is served and billed.",
+    )  # fmt: skip
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or self.cleaned_data
@@ -134,12 +157,11 @@ def initial_of(version: PriceVersion | None) -> tuple[dict[str, Any], list[dict[
     for component in [] if version is None else prices.components_of(version):
         name = PLAIN.get(Meter(component.meter))
         amount = f"{component.usd_per_1m.normalize():f}"
-        if name and not component.above_tokens:
+        if name and component.key == (component.meter, 0, ServiceTier.STANDARD):
             usual[name] = amount
         else:
-            more.append(
-                {"meter": component.meter, "usd_per_1m": amount, "above_tokens": component.above_tokens or None}
-            )
+            tiers = {"above_tokens": component.above_tokens or None, "service_tier": component.service_tier}
+            more.append({"meter": component.meter, "usd_per_1m": amount, **tiers})
     return usual, more
 
 
@@ -150,16 +172,20 @@ def components(form: PriceForm, more: Any) -> Iterator[prices.Component]:
     )
     for row in more.cleaned_data:
         if row.get("meter"):
-            yield prices.Component(row["meter"], row["usd_per_1m"], row.get("above_tokens") or 0)
+            tier = row.get("service_tier") or ServiceTier.STANDARD.value
+            yield prices.Component(row["meter"], row["usd_per_1m"], row.get("above_tokens") or 0, tier)
 
 
-def change_of(form: PriceForm, more: Any) -> prices.PriceChange:
+def change_of(request: HttpRequest, form: PriceForm, more: Any) -> prices.PriceChange:
+    """What the forms ask for, and by whom."""
     values = form.cleaned_data
     return prices.PriceChange(
         components=list(components(form, more)),
         effective_from=values["effective_from"],
         reason=values["reason"],
         confirm=values["confirm"],
+        draft=values["draft"],
+        **who(request),
     )
 
 
@@ -182,19 +208,18 @@ class PercentForm(PageForm):
 def scaled(version: PriceVersion, percent: Decimal) -> list[prices.Component]:
     """The components of a version, each `percent` dearer, exact to 1e-10 USD."""
     factor = 1 + percent / 100
-    return [
-        prices.Component(one.meter, (one.usd_per_1m * factor).quantize(Decimal("1e-10")), one.above_tokens)
-        for one in prices.components_of(version)
-    ]
+    return [replace(one, usd_per_1m=prices.stored(one.usd_per_1m * factor)) for one in prices.components_of(version)]
 
 
 def change_all(request: HttpRequest, models: QuerySet[LLMModel], form: PercentForm, now: datetime) -> tuple[int, int]:
-    """All or none: (models changed, models without a price).
+    """Propose it for all or none: (models, models without a price). What is done in bulk waits for a second person,
+    whoever does it.
 
     `models` came through `prices.with_prices`. Raises what `prices.set_price` raises.
     """
     values = form.cleaned_data
     changed = unpriced = 0
+    batch = uuid.uuid4()
     with transaction.atomic():
         for model in models:
             version = prices.version_at(model, values["effective_from"] or now)
@@ -206,6 +231,9 @@ def change_all(request: HttpRequest, models: QuerySet[LLMModel], form: PercentFo
                 effective_from=values["effective_from"],
                 reason=values["reason"],
                 confirm=values["confirm"],
+                second_person=True,
+                person_id=request.user.pk,
+                batch=batch,
             )
             prices.set_price(model=model, change=change, actor=actor_of(request), now=now)
             changed += 1

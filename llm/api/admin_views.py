@@ -2,6 +2,7 @@
 
 import uuid
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from django.db.models import Count, Q, QuerySet
@@ -14,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
 from llm.api import filters, routing_serializers, serializers
+from llm.api.price_views import APPROVE, who
 from llm.catalog import credentials, lifecycle, model_import, prices, probes, references, validation
 from llm.choices import HealthStatus, PowerLevel
 from llm.models import (
@@ -21,7 +23,6 @@ from llm.models import (
     LLMProvider,
     LLMRoutingRule,
     PowerLevelPolicy,
-    PriceVersion,
     ProviderCredential,
     ProviderHealthCheck,
 )
@@ -111,8 +112,12 @@ class AdminProviderViewSet(StaffView, AuditedMixin, viewsets.ModelViewSet[LLMPro
         row = references.provider(provider)
         given = routing_serializers.ImportSerializer(data=request.data)
         given.is_valid(raise_exception=True)
+        person = caller_of(request).owner
         wish = model_import.Wish(
-            **given.validated_data, may_price=caller_of(request).owner.has_perm("llm.add_priceversion")
+            **given.validated_data,
+            may_price=person.has_perm("llm.add_priceversion"),
+            second_person=not person.has_perm(APPROVE),
+            person_id=person.pk,
         )
         report = model_import.import_models(provider=row, wish=wish, actor=actor_of(request), now=timezone.now())
         answer = {
@@ -192,6 +197,7 @@ class AdminModelViewSet(StaffView, AuditedMixin, viewsets.ModelViewSet[LLMModel]
         price = serializer.first_price()  # type: ignore[attr-defined]
         if price is not None:
             _require(self.request, "llm.add_priceversion")
+            price = replace(price, **who(self.request))
         added = lifecycle.add(
             values=serializer.validated_data, price=price, actor=actor_of(self.request), now=timezone.now()
         )
@@ -234,31 +240,6 @@ class ModelsByPowerView(StaffView, mixins.ListModelMixin, GenericAPIView[LLMMode
     @extend_schema(operation_id="admin_llm_models_by_power_list")
     def get(self, request: Request, level: str) -> Response:
         return self.list(request)
-
-
-class PriceViewSet(StaffView, mixins.ListModelMixin, viewsets.GenericViewSet[PriceVersion]):
-    """The prices of a model through time, newest first. They are added to, never edited."""
-
-    staff_permission = "llm.{verb}_priceversion"
-    serializer_class = serializers.PriceSerializer
-    queryset = PriceVersion.objects.none()
-    filterset_fields: ClassVar[Any] = ["status", "source"]
-    ordering_fields: ClassVar[Any] = ["number", "effective_from"]
-
-    def get_queryset(self) -> QuerySet[PriceVersion]:
-        if getattr(self, "swagger_fake_view", False):
-            return super().get_queryset()
-        model = references.model(self.kwargs["model"])
-        return PriceVersion.objects.filter(model=model).prefetch_related("components").order_by("-number")
-
-    @extend_schema(request=serializers.PriceChangeSerializer, responses={201: serializers.PriceSerializer})
-    def create(self, request: Request, model: str) -> Response:
-        """Set a new price, from now or from a date. More than five times up or down asks for `confirm: true`."""
-        row = references.model(model)
-        given = serializers.PriceChangeSerializer(data=request.data)
-        given.is_valid(raise_exception=True)
-        version = prices.set_price(model=row, change=given.change(), actor=actor_of(request), now=timezone.now())
-        return Response(self.get_serializer(version).data, status=201)
 
 
 class RuleViewSet(StaffView, AuditedMixin, viewsets.ModelViewSet[LLMRoutingRule]):

@@ -7,6 +7,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from llm.catalog import prices, references
+from llm.choices import ServiceTier
 from llm.models import LLMModel, LLMProvider, PriceVersion
 from llm.models.prices import PER_MILLION
 from tenants.api.fields import Usd, usd
@@ -89,6 +90,7 @@ _ONE_COMPONENT = {
         "meter": {"type": "string", "example": "input"},
         "usd_per_1m": {"type": "string", "format": "decimal", "example": "2.50"},
         "above_tokens": {"type": "integer", "default": 0},
+        "service_tier": {"type": "string", "default": "standard", "enum": ServiceTier.values},
     },
 }
 
@@ -97,11 +99,12 @@ _ONE_COMPONENT = {
 class ComponentsField(serializers.Field[Any, Any, Any, Any]):
     """The components of a price: `[{"meter", "usd_per_1m", "above_tokens"}]`, or for short `{"input": "2.50", ...}`.
 
-    `unit_price_usd` with `unit_quantity` (default a million) says the same as `usd_per_1m`.
+    `unit_price_usd` with `unit_quantity` (default a million) says the same as `usd_per_1m`. `service_tier` is said
+    where it is not `standard`; only `standard` is served and billed.
     """
 
     most = 100
-    names = frozenset({"meter", "usd_per_1m", "above_tokens", "unit_price_usd", "unit_quantity"})
+    names = frozenset({"meter", "usd_per_1m", "above_tokens", "service_tier", "unit_price_usd", "unit_quantity"})
 
     def to_internal_value(self, data: Any) -> list[prices.Component]:
         rows = [{"meter": meter, "usd_per_1m": usd} for meter, usd in data.items()] if isinstance(data, dict) else data
@@ -120,9 +123,11 @@ class ComponentsField(serializers.Field[Any, Any, Any, Any]):
         if len(given) != 1 or ("unit_quantity" in row and "usd_per_1m" in row):
             raise serializers.ValidationError("A component has usd_per_1m, or unit_price_usd and unit_quantity.")
         amount = Usd(max_value=prices.MAX_USD_PER_1M).run_validation(given[0])
-        return prices.Component(
-            row["meter"], amount * PER_MILLION / quantity, self._whole(row.get("above_tokens", 0), least=0)
-        )
+        tier = row.get("service_tier", ServiceTier.STANDARD)
+        if tier not in ServiceTier.values:
+            raise serializers.ValidationError(f"service_tier is one of {', '.join(ServiceTier.values)}.")
+        above = self._whole(row.get("above_tokens", 0), least=0)
+        return prices.Component(row["meter"], amount * PER_MILLION / quantity, above, tier)
 
     def _whole(self, value: Any, *, least: int) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= prices.MAX_TOKENS:
@@ -131,5 +136,7 @@ class ComponentsField(serializers.Field[Any, Any, Any, Any]):
 
     def to_representation(self, value: Any) -> Any:
         return [
-            {"meter": one.meter, "usd_per_1m": usd(one.usd_per_1m), "above_tokens": one.above_tokens} for one in value
+            {"meter": one.meter, "usd_per_1m": usd(one.usd_per_1m), "above_tokens": one.above_tokens}
+            | ({} if one.service_tier == ServiceTier.STANDARD else {"service_tier": one.service_tier})
+            for one in value
         ]

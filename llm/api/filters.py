@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import django_filters
 from django.db.models import Q, QuerySet
 
-from llm.models import LLMModel, LLMProvider, LLMRoutingRule, ProviderCredential
+from llm.models import LLMModel, LLMProvider, LLMRoutingRule, PriceProposal, ProviderCredential
 
 
 class ProviderFilter(django_filters.FilterSet):  # type: ignore[misc]  # untyped
@@ -87,11 +87,24 @@ class RuleFilter(django_filters.FilterSet):  # type: ignore[misc]  # untyped
         return rows.filter(_same_provider("model__provider", value))
 
     def by_model(self, rows: QuerySet[LLMRoutingRule], name: str, value: str) -> QuerySet[LLMRoutingRule]:
-        slug, _, model_id = value.partition("/")
-        identity = _uuid(value)
-        if identity is not None:
-            return rows.filter(model_id=identity)
-        return rows.filter(model__provider__slug=slug, model__model_id=model_id)
+        return rows.filter(_same_model(value))
+
+
+class ProposalFilter(django_filters.FilterSet):  # type: ignore[misc]  # untyped
+    """Proposed prices by state, where they came from, and the provider (slug or id) or model they are for."""
+
+    provider = django_filters.CharFilter(method="by_provider")
+    model = django_filters.CharFilter(method="by_model")
+
+    class Meta:
+        model = PriceProposal
+        fields: ClassVar[Any] = ["state", "source", "is_informational", "batch"]
+
+    def by_provider(self, rows: QuerySet[PriceProposal], name: str, value: str) -> QuerySet[PriceProposal]:
+        return rows.filter(_same_provider("model__provider", value))
+
+    def by_model(self, rows: QuerySet[PriceProposal], name: str, value: str) -> QuerySet[PriceProposal]:
+        return rows.filter(_same_model(value))
 
 
 class OwnKeyFilter(django_filters.FilterSet):  # type: ignore[misc]  # untyped
@@ -111,6 +124,12 @@ class OwnKeyFilter(django_filters.FilterSet):  # type: ignore[misc]  # untyped
 def _same_provider(path: str, value: str) -> Q:
     identity = _uuid(value)
     return Q(**{f"{path}__slug": value}) if identity is None else Q(**{f"{path}_id": identity})
+
+
+def _same_model(value: str) -> Q:
+    slug, _, model_id = value.partition("/")
+    identity = _uuid(value)
+    return Q(model__provider__slug=slug, model__model_id=model_id) if identity is None else Q(model_id=identity)
 
 
 def _uuid(text: str) -> uuid.UUID | None:

@@ -301,16 +301,3 @@ class DeprecationSerializer(StrictSerializer):
 
     replacement = ModelReference(required=False, allow_null=True, default=None)
     sunset_date = serializers.DateField(required=False, allow_null=True, default=None)
-
-
-class PriceChangeSerializer(StrictSerializer):
-    """A new price. `effective_from` left out: now."""
-
-    effective_from = serializers.DateTimeField(required=False, allow_null=True, default=None)
-    components = ComponentsField()
-    reason = Text(required=False, allow_blank=True, max_length=2000, default="")
-    confirm = Flag(required=False, default=False)
-
-    def change(self) -> prices.PriceChange:
-        """What was asked for, once it is valid."""
-        return prices.PriceChange(**self.validated_data)

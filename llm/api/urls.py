@@ -8,6 +8,7 @@ from django.urls import URLPattern, URLResolver
 from llm.api import admin_views, alerts, byok_views, views
 from llm.api.breakers import BreakerViewSet
 from llm.api.completions import ExplainView, completion_routes
+from llm.api.price_views import APPROVE, PriceViewSet, ProposalViewSet
 from llm.api.requests import RequestDetail
 from tenants.api.routes import route
 
@@ -15,6 +16,7 @@ _LIST = {"get": "list", "post": "create"}
 _DETAIL = {"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}
 _READ = {"get": "retrieve"}
 _MODELS = "admin/llm/models"
+_PROPOSALS = "admin/llm/price-proposals"
 _PROVIDER = "admin/llm/providers/<str:provider>"
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -63,8 +65,26 @@ urlpatterns: list[URLPattern | URLResolver] = [
         {"post": "deprecate"},
         staff_permission="llm.change_llmmodel",
     ),
-    *route(f"{_MODELS}/<path:model>/prices", admin_views.PriceViewSet, _LIST),
+    *route(f"{_MODELS}/<path:model>/prices", PriceViewSet, _LIST),
+    *route(
+        f"{_MODELS}/<path:model>/prices/<str:version>/cancel",
+        PriceViewSet,
+        {"post": "cancel"},
+        staff_permission="llm.add_priceversion",
+    ),
+    *route(
+        f"{_MODELS}/<path:model>/prices/<str:version>/propose",
+        PriceViewSet,
+        {"post": "propose"},
+        staff_permission="llm.add_priceversion",
+    ),
     *route(f"{_MODELS}/<path:model>", admin_views.AdminModelViewSet, _DETAIL),
+    *route(_PROPOSALS, ProposalViewSet, {"get": "list"}),
+    *route(f"{_PROPOSALS}/approve", ProposalViewSet, {"post": "approve_all"}, staff_permission=APPROVE),
+    *route(f"{_PROPOSALS}/reject", ProposalViewSet, {"post": "reject_all"}, staff_permission=APPROVE),
+    *route(f"{_PROPOSALS}/<str:proposal>", ProposalViewSet, _READ),
+    *route(f"{_PROPOSALS}/<str:proposal>/approve", ProposalViewSet, {"post": "approve"}, staff_permission=APPROVE),
+    *route(f"{_PROPOSALS}/<str:proposal>/reject", ProposalViewSet, {"post": "reject"}, staff_permission=APPROVE),
     *route("admin/llm/routing-rules", admin_views.RuleViewSet, _LIST),
     *route("admin/llm/routing-rules/<str:rule>", admin_views.RuleViewSet, _DETAIL),
     *route("admin/llm/power-levels", admin_views.PowerLevelViewSet, {"get": "list"}),

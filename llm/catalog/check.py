@@ -37,7 +37,7 @@ class Difference:
 def compare(catalog: Catalog, lookup: Lookup) -> list[Difference]:
     """Every difference between the catalog and the feed, in catalog order, each with the catalog's reason if any."""
     return [
-        Difference(model.ref, field, ours, theirs, _reason(catalog.known_differences, model.ref, field))
+        Difference(model.ref, field, ours, theirs, reason_for(catalog.known_differences, model.ref, field))
         for model in catalog.models
         for field, ours, theirs in _differences(model, lookup(model.provider, model.model_id))
     ]
@@ -62,8 +62,8 @@ def _differences(model: ShippedModel, feed: FeedModel | None) -> Iterator[tuple[
             yield f"price.{meter}" + (f">{above}" if above else ""), _text(mine), _text(feeds)
 
 
-def _reason(known: tuple[KnownDifference, ...], model: str, field: str) -> str:
-    """The first reason whose patterns fit; model ids are case-sensitive, so the match is too."""
+def reason_for(known: tuple[KnownDifference, ...], model: str, field: str) -> str:
+    """The first reason whose patterns fit, empty if none does; model ids are case-sensitive, so the match is too."""
     for entry in known:
         if fnmatchcase(model, entry.model) and fnmatchcase(field, entry.field):
             return entry.reason

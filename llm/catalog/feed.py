@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -89,6 +90,11 @@ class FeedModel:
     context_window: int | None
     prices: tuple[FeedPrice, ...]
     is_exact: bool = False
+
+
+def version() -> str:
+    """Which feed this is, such as `genai-prices 0.2.3`. It carries no date of its own."""
+    return f"genai-prices {metadata.version('genai-prices')}"
 
 
 def lookup(provider_slug: str, model_id: str, *, on: date | None = None) -> FeedModel | None:

@@ -14,10 +14,10 @@ import structlog
 from django.db import transaction
 
 from llm.catalog import litellm, prices, shipped
+from llm.catalog.components import rows_of
 from llm.choices import PowerLevel, PriceStatus, RuleTier, TaskType
 from llm.models import LLMModel, LLMProvider, LLMRoutingRule, PowerLevelPolicy, PriceComponent, PriceVersion
 from llm.models.catalog import next_number
-from llm.models.prices import PER_MILLION
 from tenants import audit
 
 ACTOR = audit.system("catalog load")
@@ -180,8 +180,9 @@ def _follow(pairs: Iterable[tuple[Row, Facts]], now: datetime, *, reason: str = 
 def _load_prices(wanted: Sequence[shipped.ShippedModel], models: Mapping[str, LLMModel], now: datetime) -> int:
     """First prices of models that have none, and new ones where the catalog's own last price is no longer its price."""
     latest: dict[Any, PriceVersion] = {}
-    versions = PriceVersion.objects.filter(model__in=models.values()).exclude(status=PriceStatus.CANCELLED)
-    for version in versions.order_by("number").prefetch_related("components"):
+    versions = PriceVersion.objects.filter(model__in=models.values())
+    known = set(versions.values_list("model_id", flat=True))
+    for version in versions.filter(status__in=prices.IN_THE_BOOK).order_by("number").prefetch_related("components"):
         latest[version.model_id] = version
     first: list[tuple[LLMModel, list[prices.Component]]] = []
     changed = 0
@@ -189,9 +190,9 @@ def _load_prices(wanted: Sequence[shipped.ShippedModel], models: Mapping[str, LL
         model = models[one.ref]
         components = [_component(price) for price in one.prices]
         last = latest.get(model.pk)
-        if last is None:
+        if model.pk not in known:
             first.append((model, components))
-        elif last.source == "catalog" and set(prices.components_of(last)) != set(components):
+        elif last is not None and last.source == "catalog" and set(prices.components_of(last)) != set(components):
             change = prices.PriceChange(
                 components=components, reason="the shipped catalog changed", confirm=True, source="catalog"
             )
@@ -223,15 +224,7 @@ def _first_prices(priced: Sequence[tuple[LLMModel, list[prices.Component]]], now
     ]
     PriceVersion.objects.bulk_create(versions)
     PriceComponent.objects.bulk_create(
-        PriceComponent(
-            version=version,
-            meter=component.meter,
-            unit_quantity=PER_MILLION,
-            unit_price_usd=component.usd_per_1m,
-            above_tokens=component.above_tokens,
-        )
-        for version, (_, components) in zip(versions, priced, strict=True)
-        for component in components
+        row for version, (_, components) in zip(versions, priced, strict=True) for row in rows_of(version, components)
     )
     _audit_new(versions, now)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from llm.catalog import model_list, prices
@@ -34,12 +33,15 @@ _SMALLER_WINS = ("context_window", "max_output_tokens")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """`dry_run`: only say what would be made. `activate`: what is made can be called at once. `may_price`: who asks may
-    set prices; without, all of it is made unpriced.
+    set prices; without, all of it is made unpriced. `second_person`: the prices wait for somebody who may approve them,
+    and is not `person_id`.
     """
 
     dry_run: bool = False
     activate: bool = True
     may_price: bool = True
+    second_person: bool = False
+    person_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +55,12 @@ class NewModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What was made, or would be: in the order of the list."""
+    """What was made, or would be, as wished: in the order of the list."""
 
     created: Sequence[NewModel]
     known: Sequence[str]
     skipped: Sequence[Listed]
+    wish: Wish
 
     @property
     def priced(self) -> list[NewModel]:
@@ -90,6 +93,7 @@ def plan(*, provider: LLMProvider, wish: Wish, now: datetime) -> Report:
         created=[_new(one, provider, namesakes, wish) for one in missing],
         known=[one.model_id for one in usable if one.model_id in there],
         skipped=[one for one in listed if one.unusable],
+        wish=wish,
     )
 
 
@@ -98,14 +102,14 @@ def make(*, report: Report, provider: LLMProvider, actor: audit.Actor, now: date
     and the next import makes the rest.
     """
     for start in range(0, len(report.created), _AT_ONCE):
-        _create(report.created[start : start + _AT_ONCE], provider, actor, now)
+        _create(report.created[start : start + _AT_ONCE], provider, report.wish, actor, now)
 
 
 def in_words(report: Report, *, provider: LLMProvider, wish: Wish) -> str:
     """What happened, or would, and what a person has to do next."""
     verb = "to make" if wish.dry_run else "made"
     said = f"{len(report.created)} {verb}, {len(report.known)} there already, {len(report.skipped)} skipped."
-    if report.priced and settings.PRICE_FOUR_EYES == "all":
+    if report.priced and prices.waits(_change(report.priced[0].price, report.wish)):
         said += f" Prices that wait for a second person: {len(report.priced)}; until then calls are refused."
     if report.unpriced:
         said += (
@@ -140,7 +144,7 @@ def _kind_of(model_id: str) -> str:
     return Kind.EMBEDDING if "embed" in model_id.lower() else Kind.CHAT
 
 
-def _create(new: Sequence[NewModel], provider: LLMProvider, actor: audit.Actor, now: datetime) -> None:
+def _create(new: Sequence[NewModel], provider: LLMProvider, wish: Wish, actor: audit.Actor, now: datetime) -> None:
     reason = "from the provider's list of models"
     try:
         with transaction.atomic():
@@ -153,11 +157,17 @@ def _create(new: Sequence[NewModel], provider: LLMProvider, actor: audit.Actor, 
             for row, one in zip(rows, new, strict=True):
                 audit.record(actor=actor, action="create", row=row, before={}, now=now, reason=reason)
                 if one.price.components:
-                    prices.set_price(model=row, change=_change(one.price), actor=actor, now=now)
+                    prices.set_price(model=row, change=_change(one.price, wish), actor=actor, now=now)
     except IntegrityError as error:
         raise Conflict("The catalog changed at the same moment. Import again: what was made stays.") from error
 
 
-def _change(price: Price) -> prices.PriceChange:
+def _change(price: Price, wish: Wish) -> prices.PriceChange:
     said = f"copied from {price.source} when the list of models was imported"
-    return prices.PriceChange(components=price.components, reason=said, source="import")
+    return prices.PriceChange(
+        components=price.components,
+        reason=said,
+        source="import",
+        second_person=wish.second_person,
+        person_id=wish.person_id,
+    )

@@ -21,8 +21,9 @@ from billing.pricing import PriceCard, Rate, Tier
 from llm import models
 from llm.catalog import addresses
 from llm.catalog.credentials import environment_key
-from llm.choices import PriceStatus
+from llm.choices import ServiceTier
 from llm.fields import CannotDecrypt
+from llm.models.prices import IN_THE_BOOK
 from llm.types import Credential, Model, Policy, Provider, Rule, Snapshot
 
 logger = logging.getLogger(__name__)
@@ -133,7 +134,7 @@ def _add_credentials(providers: dict[Any, Provider]) -> None:
 def _cards() -> dict[Any, tuple[PriceCard, ...]]:
     """Price cards by model, newest first: all that are in force or will be."""
     versions = (
-        models.PriceVersion.objects.filter(status__in=[PriceStatus.ACTIVE, PriceStatus.SUPERSEDED])
+        models.PriceVersion.objects.filter(status__in=IN_THE_BOOK)
         .exclude(effective_to__lt=timezone.now())
         .order_by("-effective_from")
         .prefetch_related("components")
@@ -145,8 +146,11 @@ def _cards() -> dict[Any, tuple[PriceCard, ...]]:
 
 
 def card_of(version: models.PriceVersion) -> PriceCard:
+    """The version as bills are made from it: standard service, the only one that is served."""
     tiers: dict[int, dict[str, Rate]] = defaultdict(dict)
     for component in version.components.all():
+        if component.service_tier != ServiceTier.STANDARD:
+            continue
         tiers[component.above_tokens][component.meter] = Rate(
             price=component.unit_price_usd, quantity=component.unit_quantity
         )

@@ -1,17 +1,46 @@
-"""What models cost, through time. Append-only: a price in force is superseded, never edited."""
+"""What models cost, through time. Append-only: a price that was approved is superseded, never edited."""
 
 import uuid
+from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 
-from llm.choices import Meter, PriceStatus
+from llm.choices import Meter, PriceStatus, ServiceTier
 from llm.models.catalog import LLMModel
+from tenants.errors import Conflict
 from tenants.fields import UsdField
 
 PER_MILLION = 1_000_000
+# Decided: in force once, now, or from its date on. Which of them is decided by its interval alone.
+IN_THE_BOOK = (PriceStatus.APPROVED, PriceStatus.ACTIVE, PriceStatus.SUPERSEDED)
+UNDECIDED = (PriceStatus.DRAFT, PriceStatus.PROPOSED)
+# What may change of a decided price: where it stands and when it ends, never what it says.
+LIFE = frozenset({"status", "effective_to", "confirmed_at"})
+
+
+def append_only(what: str) -> Conflict:
+    return Conflict(
+        f"{what} cannot be changed: what was billed with it must stay explained. Set a new price instead.",
+        code="price_is_append_only",
+    )
+
+
+class PriceVersions(models.QuerySet["PriceVersion"]):
+    """Bulk changes keep to the same rule as single ones."""
+
+    def update(self, **values: Any) -> int:
+        if not values.keys() <= LIFE and self.exclude(status__in=UNDECIDED).exists():
+            raise append_only("A price that was approved")
+        return super().update(**values)
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        if self.exclude(status__in=UNDECIDED).exists():
+            raise append_only("A price that was approved")
+        return super().delete()
 
 
 class PriceVersion(models.Model):
@@ -21,34 +50,90 @@ class PriceVersion(models.Model):
     model = models.ForeignKey(LLMModel, on_delete=models.CASCADE, related_name="price_versions")
     number = models.PositiveIntegerField(help_text="Counts the prices of this model.")
     status = models.CharField(max_length=12, choices=PriceStatus, default=PriceStatus.ACTIVE)
-    effective_from = models.DateTimeField(help_text="In force from this moment on.")
+    effective_from = models.DateTimeField(help_text="In force from this moment on. Of a proposal: the wished moment.")
     effective_to = models.DateTimeField(null=True, blank=True, help_text="Until, excluded. Empty: still in force.")
     recorded_at = models.DateTimeField(help_text="When it was entered.")
-    source = models.CharField(max_length=32, help_text="`catalog`, `staff`, `feed`.")
+    source = models.CharField(max_length=32, help_text="`catalog`, `staff`, `feed`, `import`.")
     reason = models.TextField(blank=True, help_text="Why it changed.")
     author = models.CharField(max_length=200, help_text="Who entered it.")
+    confirmed_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the feed, or a person who looked, last agreed with it."
+    )
+
+    objects = PriceVersions.as_manager()
 
     class Meta:
         db_table = "llm_price_versions"
+        verbose_name_plural = "price book"
         ordering = ["-effective_from"]
+        # On PostgreSQL an exclusion constraint, `one_price_at_a_time`, forbids overlaps too: see the migration
+        # 0005_price_review. SQLite has none; there the lock on the model's row in `price_book` alone prevents them.
         constraints = [
             models.UniqueConstraint(fields=["model", "number"], name="one_price_version_per_number"),
             models.CheckConstraint(
                 name="price_ends_after_it_starts",
                 condition=Q(effective_to__isnull=True) | Q(effective_to__gte=F("effective_from")),
             ),
+            # Of prices without an end there is one: two open ends overlap whatever their beginnings.
+            models.UniqueConstraint(
+                fields=["model"],
+                condition=Q(effective_to__isnull=True, status__in=IN_THE_BOOK),
+                name="one_open_price_per_model",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"v{self.number} from {self.effective_from:%Y-%m-%d %H:%M}"
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Refuses what would rewrite a decided price. Raises Conflict (`price_is_append_only`)."""
+        written = set(kwargs.get("update_fields") or ["everything"])
+        if not self._state.adding and not written <= LIFE:
+            self._refuse_decided()
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """Refuses to delete a decided price; with its model it goes, as everything of the model."""
+        self._refuse_decided()
+        return super().delete(*args, **kwargs)
+
+    def _refuse_decided(self) -> None:
+        """By the status that is stored: the one in memory may be about to change."""
+        if PriceVersion.objects.filter(pk=self.pk).exclude(status__in=UNDECIDED).exists():
+            raise append_only(f"Price v{self.number}")
+
+    def status_at(self, now: datetime) -> PriceStatus:
+        """Where it stands now: the stored status of a decided price is brought up to date by a job, later."""
+        if self.status not in IN_THE_BOOK:
+            return PriceStatus(self.status)
+        if self.effective_from > now:
+            return PriceStatus.APPROVED
+        ended = self.effective_to is not None and self.effective_to <= now
+        return PriceStatus.SUPERSEDED if ended else PriceStatus.ACTIVE
+
     def base_price(self, meter: str) -> Decimal | None:
-        """USD per million of `meter` below every context threshold."""
+        """USD per million of `meter` below every context threshold, for standard service."""
         for component in self.components.all():
-            if component.meter == meter and component.above_tokens == 0:
+            if component.key == (meter, 0, ServiceTier.STANDARD):
                 price: Decimal = component.unit_price_usd * PER_MILLION / component.unit_quantity
                 return price
         return None
+
+
+class PriceComponents(models.QuerySet["PriceComponent"]):
+    """The parts of a decided price are as fixed as the price."""
+
+    def update(self, **values: Any) -> int:
+        self._refuse()
+        return super().update(**values)
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        self._refuse()
+        return super().delete()
+
+    def _refuse(self) -> None:
+        if self.exclude(version__status__in=UNDECIDED).exists():
+            raise append_only("A price that was approved")
 
 
 class PriceComponent(models.Model):
@@ -62,15 +147,36 @@ class PriceComponent(models.Model):
     above_tokens = models.PositiveIntegerField(
         default=0, help_text="Strictly above this many prompt tokens the whole request is priced at this tier."
     )
+    service_tier = models.CharField(
+        max_length=8,
+        choices=ServiceTier,
+        default=ServiceTier.STANDARD,
+        help_text="The provider's service it is for. Kept and shown; bills use `standard`, the only one served.",
+    )
+
+    objects = PriceComponents.as_manager()
 
     class Meta:
         db_table = "llm_price_components"
-        ordering = ["above_tokens", "meter"]
+        ordering = ["service_tier", "above_tokens", "meter"]
         constraints = [
-            models.UniqueConstraint(fields=["version", "meter", "above_tokens"], name="one_price_per_meter_and_tier"),
+            models.UniqueConstraint(
+                fields=["version", "meter", "above_tokens", "service_tier"], name="one_price_per_meter_and_tiers"
+            ),
             models.CheckConstraint(name="price_not_negative", condition=Q(unit_price_usd__gte=0)),
             models.CheckConstraint(name="price_quantity_positive", condition=Q(unit_quantity__gt=0)),
         ]
 
     def __str__(self) -> str:
         return f"{self.meter}: ${self.unit_price_usd.normalize():f} per {self.unit_quantity:,}"
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """What it is the price of: (meter, above so many prompt tokens, service tier)."""
+        return self.meter, self.above_tokens, self.service_tier
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Refuses to rewrite a part of a decided price; parts are added when the price is entered."""
+        if not self._state.adding and self.version.status not in UNDECIDED:
+            raise append_only(f"A part of price v{self.version.number}")
+        super().save(*args, **kwargs)

@@ -27,6 +27,7 @@ from tenants import audit, keys
 from tenants.errors import TollgateError
 from tenants.models import ApiKey, Scope, Tenant
 from tenants.tiers import Tier
+from tollgate.roles import ensure_roles
 from tollgate.schedules import ensure_schedules
 from tollgate.supervisor import reachable_host
 
@@ -68,6 +69,7 @@ def prepare(*, now: datetime) -> None:
     report = load_catalog(now=now)
     log.info("catalog_loaded", **{name.replace(" ", "_"): number for name, number in report.counts.items()})
     ensure_schedules()
+    ensure_roles()
     _import_litellm_models(now)
 
 

@@ -59,6 +59,22 @@ JOBS = (
         "Proves that usage, budget windows and roll-ups agree to the last digit.",
     ),
     Job(
+        "llm.tasks.sync_prices",
+        "Read the price feed",
+        1,
+        IntervalSchedule.DAYS,
+        86_400,
+        "Compares prices with the public feed and proposes what differs. Nothing it finds is in force by itself.",
+    ),
+    Job(
+        "llm.tasks.review_prices",
+        "Keep prices under review",
+        5,
+        IntervalSchedule.MINUTES,
+        300,
+        "Notes which prices have begun or ended, re-costs proposals, and finds unpriced and stale models.",
+    ),
+    Job(
         "llm.tasks.send_alerts",
         "Send alerts",
         1,

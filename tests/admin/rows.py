@@ -7,7 +7,9 @@ from typing import Any
 
 from billing.alert_models import Alert, AlertDelivery, AlertSubscription
 from billing.models import Adjustment, BudgetWindow, DailyUsage, Hold, UsageRecord
-from llm.models import LLMModel, RouteRefusal
+from llm.catalog import prices
+from llm.models import LLMModel, PriceProposal, PriceTask, RouteRefusal
+from tenants import audit
 from tenants.ids import uuid7
 from tenants.models import Tenant
 
@@ -103,3 +105,15 @@ def alert(tenant: Tenant) -> Alert:
             alert=row, subscription=hook, status=status, last_error=HOSTILE, created_at=NOW, next_try_at=NOW
         )
     return row
+
+
+def proposal(model: LLMModel) -> PriceProposal:
+    """A price that waits, by a person of a hostile name."""
+    components = prices.flat(input_usd=Decimal(3), output_usd=Decimal(10), cached_usd=None)
+    change = prices.PriceChange(components=components, second_person=True, reason=HOSTILE)
+    actor = audit.Actor(kind="user", label=HOSTILE)
+    return prices.set_price(model=model, change=change, actor=actor, now=NOW).proposal
+
+
+def price_task(model: LLMModel) -> PriceTask:
+    return PriceTask.objects.create(kind="stale", model=model, note=HOSTILE, opened_at=NOW, seen_at=NOW)

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from llm.catalog import prices
-from llm.models import LLMModel, LLMProvider, LLMRoutingRule, ProviderCredential
+from llm.models import LLMModel, LLMProvider, LLMRoutingRule, PriceProposal, ProviderCredential
 from tenants.models import AuditEvent
 from tests import cast
 from tests.fakes import FakeProvider
@@ -215,7 +215,9 @@ def test_a_price_in_the_past_is_refused(browser: Client, gpt: LLMModel) -> None:
     assert gpt.price_versions.count() == 1
 
 
-def test_prices_change_by_percent_in_bulk_all_or_none(browser: Client, gpt: LLMModel) -> None:
+def test_prices_change_by_percent_in_bulk_all_or_none_once_a_second_person_agrees(
+    browser: Client, gpt: LLMModel
+) -> None:
     mini = cast.make_model(gpt.provider, "gpt-4o-mini", input="0.15", output="0.60")
     url = reverse("admin:llm_llmmodel_changelist")
     bulk = {"action": "change_prices_selected", "_selected_action": [str(gpt.pk), str(mini.pk)]}
@@ -224,6 +226,16 @@ def test_prices_change_by_percent_in_bulk_all_or_none(browser: Client, gpt: LLMM
     assert browser.post(url, {**bulk, "_apply": "1", "percent": "900", "reason": "no"}).status_code == 200
     assert [model.price_versions.count() for model in (gpt, mini)] == [1, 1]
     assert browser.post(url, {**bulk, "_apply": "1", "percent": "10", "reason": "surcharge"}).status_code == 302
+    waiting = list(PriceProposal.objects.order_by("model__model_id"))
+    assert [row.version.base_price("input") for row in waiting] == [Decimal("2.75"), Decimal("0.165")]
+    assert len({row.batch for row in waiting}) == 1
+    now = [prices.version_at(LLMModel.objects.get(pk=model.pk)) for model in (gpt, mini)]
+    assert [version and version.base_price("input") for version in now] == [Decimal("2.5"), Decimal("0.15")]
+    own = {"action": "approve_selected", "_selected_action": [str(row.pk) for row in waiting], "_apply": "1"}
+    queue = reverse("admin:llm_priceproposal_changelist")
+    assert "a second person decides" in browser.post(queue, {**own, "reason": "mine"}).content.decode()
+    browser.force_login(cast.make_staff("hedy")[0])
+    assert browser.post(queue, {**own, "reason": "agreed"}).status_code == 302
     now = [prices.version_at(LLMModel.objects.get(pk=model.pk)) for model in (gpt, mini)]
     assert [version and version.base_price("input") for version in now] == [Decimal("2.75"), Decimal("0.165")]
 

@@ -9,6 +9,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -16,16 +17,19 @@ import pytest
 from django.apps import apps
 from django.db import connection, transaction
 from django.test import Client
+from django.utils import timezone
 
 from billing.alert_models import AlertSubscription
 from billing.api import alert_serializers as alerts
 from billing.api import serializers as usage
-from llm.api import byok_serializers, filters, routing_serializers, serializers
+from llm.api import byok_serializers, filters, price_serializers, routing_serializers, serializers
+from llm.models import PriceProposal
 from llm.wire import chat_schema
 from tenants import auth
 from tenants.api import serializers as tenants
 from tenants.models import Membership
 from tests import cast
+from tests.admin import rows as made
 from tests.fakes import FakeProvider
 from tests.journeys import hostile
 from tests.journeys.world import ASK, Customer, World
@@ -41,6 +45,7 @@ OWN_KEY = {"provider": "vendor", "name": "n", "api_key": "sk-0123456789abcdef"}
 PROVIDER = {"slug": "new", "base_url": "http://127.0.0.1:9/v1"}
 MODEL = {"provider": "openai", "model_id": "new"}
 RULE = {"model": "openai/gpt-4o", "power_level": "balanced"}
+DECISIONS = {"reason": "x", "ids": ["00000000-0000-0000-0000-000000000007"]}
 PRICE = {"components": {"input": "2.5", "output": "10"}}
 EXPLAIN = ("model", "power_level", "task_type", "priority", "config", "session_id", "text", "needs",
            "estimated_input_tokens", "max_tokens", "unknown")  # fmt: skip
@@ -82,7 +87,17 @@ WRITES: dict[str, tuple[str, str, str, dict[str, Any], tuple[str, ...]]] = {
     "deprecate": ("POST", "admin/llm/models/openai/gpt-4o/deprecate", STAFF, {},
                   tuple(serializers.DeprecationSerializer().fields)),
     "set a price": ("POST", "admin/llm/models/openai/gpt-4o/prices", STAFF, PRICE,
-                    tuple(serializers.PriceChangeSerializer().fields)),
+                    tuple(price_serializers.PriceChangeSerializer().fields)),
+    "cancel a price": ("POST", "admin/llm/models/openai/rising/prices/{price}/cancel", STAFF, {},
+                       tuple(tenants.ReasonSerializer().fields)),
+    "approve a price": ("POST", "admin/llm/price-proposals/{proposal}/approve", STAFF, {"reason": "x"},
+                        tuple(price_serializers.ApprovalSerializer().fields)),
+    "reject a price": ("POST", "admin/llm/price-proposals/{proposal}/reject", STAFF, {"reason": "x"},
+                       tuple(price_serializers.RejectionSerializer().fields)),
+    "approve prices": ("POST", "admin/llm/price-proposals/approve", STAFF, DECISIONS,
+                       tuple(price_serializers.BulkApprovalSerializer().fields)),
+    "reject prices": ("POST", "admin/llm/price-proposals/reject", STAFF, DECISIONS,
+                      tuple(price_serializers.BulkRejectionSerializer().fields)),
     "make a rule": ("POST", "admin/llm/routing-rules", STAFF, RULE, tuple(routing_serializers.RuleSerializer().fields)),
     "change a rule": ("PATCH", "admin/llm/routing-rules/{rule}", STAFF, {},
                       tuple(routing_serializers.RuleSerializer().fields)),
@@ -115,6 +130,7 @@ LISTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "admin/llm/models": (STAFF, (*filters.ModelFilter.base_filters, *_PAGES)),
     "admin/llm/models/by-power/eco": (STAFF, _PAGES),
     "admin/llm/models/openai/gpt-4o/prices": (STAFF, ("status", "source", *_PAGES)),
+    "admin/llm/price-proposals": (STAFF, (*filters.ProposalFilter.base_filters, *_PAGES)),
     "admin/llm/routing-rules": (STAFF, (*filters.RuleFilter.base_filters, *_PAGES)),
     "admin/llm/power-levels": (STAFF, _PAGES),
 }
@@ -152,6 +168,11 @@ DETAILS: dict[str, tuple[str, tuple[str, ...]]] = {
     "admin/llm/models/{}": (STAFF, ("GET", "PATCH", "DELETE")),
     "admin/llm/models/{}/deprecate": (STAFF, ("POST",)),
     "admin/llm/models/{}/prices": (STAFF, ("GET", "POST")),
+    "admin/llm/models/openai/gpt-4o/prices/{}/cancel": (STAFF, ("POST",)),
+    "admin/llm/models/openai/gpt-4o/prices/{}/propose": (STAFF, ("POST",)),
+    "admin/llm/price-proposals/{}": (STAFF, ("GET",)),
+    "admin/llm/price-proposals/{}/approve": (STAFF, ("POST",)),
+    "admin/llm/price-proposals/{}/reject": (STAFF, ("POST",)),
     "admin/llm/routing-rules/{}": (STAFF, ("GET", "PATCH", "DELETE")),
     "admin/llm/power-levels/{}": (STAFF, ("GET", "PATCH")),
 }
@@ -176,7 +197,12 @@ class Desk:
         vendor = cast.make_provider("vendor", "sandbox://local", "sandbox")
         cast.make_member(acme, "owner-of-acme")
         cast.make_member(acme, "member-of-acme", role="developer")
+        rising = cast.make_model(model.provider, "rising")
+        waiting = made.proposal(cast.make_model(model.provider, "waiting"))
+        PriceProposal.objects.filter(pk=waiting.pk).update(id=DECISIONS["ids"][0])
         self.names = {
+            "proposal": DECISIONS["ids"][0],
+            "price": cast.make_price(rising, timezone.now() + timedelta(days=9), input="3", output="10").pk,
             "config": cast.make_config(acme).pk,
             "subscription": hook.pk,
             "rule": cast.make_rule(model).pk,
@@ -305,6 +331,7 @@ _FINE = {
     "rotate a key of one's own": {"null", "empty", "a list"},
     "explain": {"empty"},
     "deprecate": {"empty"},
+    "cancel a price": {"empty"},
 }
 
 

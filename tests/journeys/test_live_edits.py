@@ -75,7 +75,7 @@ def subject(world: World, customer: Customer) -> Subject:
 
 def by_orm(model: LLMModel, change: str) -> None:
     {
-        "price": lambda: PriceComponent.objects.filter(version__model=model, meter="output").update(
+        "price": lambda: PriceComponent._base_manager.filter(version__model=model, meter="output").update(
             unit_price_usd=Decimal("16.00")
         ),
         "model": lambda: LLMModel.objects.filter(pk=model.pk).update(is_active=False),

@@ -107,7 +107,7 @@ def test_a_second_import_makes_nothing_and_what_staff_changed_stays(
     lists(fake, "gpt-4o", "house-model")
     staff.post(PATH, {})
     LLMModel.objects.filter(provider=vendor).update(context_window=1_000, is_active=False)
-    PriceVersion.objects.all().delete()
+    PriceVersion._base_manager.all().delete()
     before = list(LLMModel.objects.order_by("pk").values()), AuditEvent.objects.count()
     lists(fake, {"id": "gpt-4o", "context_length": 5}, "house-model")
     status, answer = staff.post(PATH, {"activate": True})

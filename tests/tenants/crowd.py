@@ -4,6 +4,7 @@ import json
 import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
@@ -15,9 +16,10 @@ from django.utils import timezone
 
 from billing.alert_models import Alert, AlertDelivery, AlertSubscription
 from billing.models import Adjustment, BudgetWindow, DailyUsage, Hold, UsageRecord
+from llm.catalog import prices
 from llm.choices import HealthStatus
 from llm.models import LLMConfig, LLMProvider, ProviderCredential, RouteRefusal
-from tenants import auth
+from tenants import audit, auth
 from tenants.ids import uuid7
 from tenants.models import ApiKey, AuditEvent, Membership, Tenant
 from tests import cast
@@ -58,6 +60,8 @@ class Crowd:
     platform_credential: ProviderCredential
     rule_id: uuid.UUID
     breaker_id: uuid.UUID
+    proposal_id: uuid.UUID
+    draft_id: uuid.UUID
 
 
 def gather(base_url: str = cast.UNREACHABLE, *, levels: bool = True) -> Crowd:
@@ -78,6 +82,7 @@ def gather(base_url: str = cast.UNREACHABLE, *, levels: bool = True) -> Crowd:
     _, revoked = cast.make_key(acme.tenant, "revoked")
     _, expired = cast.make_key(acme.tenant, "expired", expires_at=timezone.now() - timedelta(seconds=1))
     ApiKey.objects.filter(name="revoked").update(revoked_at=timezone.now())
+    proposal_id, draft_id = _price_work(openai)
     lacking, lacking_secret = cast.make_staff("lacking", superuser=False)
     permitted, permitted_secret = cast.make_staff("permitted", superuser=False)
     return Crowd(
@@ -100,7 +105,21 @@ def gather(base_url: str = cast.UNREACHABLE, *, levels: bool = True) -> Crowd:
         platform_credential=platform,
         rule_id=rule.pk,
         breaker_id=cast.make_breaker(model).pk,
+        proposal_id=proposal_id,
+        draft_id=draft_id,
     )
+
+
+def _price_work(provider: LLMProvider) -> tuple[uuid.UUID, uuid.UUID]:
+    """A price that waits for a second person, and one that is only a draft: their ids."""
+    model, now = cast.make_model(provider, "priced"), timezone.now()
+    actor = audit.Actor(kind="user", label="ada")
+    components = prices.flat(input_usd=Decimal(3), output_usd=Decimal(10), cached_usd=None)
+    change = prices.PriceChange(components=components, second_person=True)
+    waiting = prices.set_price(model=model, change=change, actor=actor, now=now)
+    change = prices.PriceChange(components=components, draft=True)
+    draft = prices.set_price(model=model, change=change, actor=actor, now=now)
+    return waiting.proposal.pk, draft.pk
 
 
 def permit(user: User, *, only: str | None = None, all_but: str | None = None) -> None:

@@ -49,6 +49,7 @@ def _reads(needs: str) -> Row:
 _HOOK = {"kind": "webhook", "target": "https://hooks.example.com/in"}
 _MODEL = {"provider": "openai", "model_id": "gpt-4o"}
 _OWN_KEY = {"provider": "openai", "name": "new", "api_key": "sk-new-0123456789abcdef"}
+_DECISIONS = {"ids": [str(uuid.UUID(int=7))], "reason": "x"}
 _RULE = {"model": "openai/gpt-4o", "power_level": "balanced"}
 _LEVEL = {"max_price_per_1m_usd": "5", "max_latency_ms": 1, "allow_fallback": True, "prefer_cached": True}
 
@@ -147,6 +148,15 @@ TABLE = {
     "admin/llm/models/<model>/prices": Row(
         "llm.{verb}_priceversion", {"GET": (200, None), "POST": (201, {"components": {"input": "2.6", "output": "10"}})}
     ),
+    "admin/llm/models/<model>/prices/<version>/cancel": Row("llm.add_priceversion", {"POST": (200, {})}),
+    "admin/llm/models/<model>/prices/<version>/propose": Row("llm.add_priceversion", {"POST": (200, None)}),
+    "admin/llm/price-proposals": _reads("llm.{verb}_priceproposal"),
+    # Those that the bodies name do not exist: what several get is tests/llm/test_price_api.py's.
+    "admin/llm/price-proposals/approve": Row("llm.approve_prices", {"POST": (404, _DECISIONS)}),
+    "admin/llm/price-proposals/reject": Row("llm.approve_prices", {"POST": (404, _DECISIONS)}),
+    "admin/llm/price-proposals/<proposal>": _reads("llm.{verb}_priceproposal"),
+    "admin/llm/price-proposals/<proposal>/approve": Row("llm.approve_prices", {"POST": (200, {"reason": "x"})}),
+    "admin/llm/price-proposals/<proposal>/reject": Row("llm.approve_prices", {"POST": (200, {"reason": "x"})}),
     "admin/llm/routing-rules": Row("llm.{verb}_llmroutingrule", {"GET": (200, None), "POST": (201, _RULE)}),
     "admin/llm/routing-rules/<rule>": Row(
         "llm.{verb}_llmroutingrule",
@@ -172,7 +182,7 @@ def objects(row: str, crowd: Crowd, actor: str, which: str) -> dict[str, str]:
         "config": mine.config.pk,
         "subscription": mine.subscription.pk,
         "provider": "openai",
-        "model": "openai/gpt-4o",
+        "model": "openai/priced" if "<version>" in row else "openai/gpt-4o",
         "tenant": "acme",
         "key": crowd.acme.key.pk if seen_by_staff else mine.key.pk,
         "member": mine.member.pk,
@@ -180,6 +190,8 @@ def objects(row: str, crowd: Crowd, actor: str, which: str) -> dict[str, str]:
         "credential": crowd.platform_credential.pk,
         "rule": crowd.rule_id,
         "breaker": crowd.breaker_id,
+        "proposal": crowd.proposal_id,
+        "version": crowd.draft_id,
         "level": "balanced",
     }
     others = {
@@ -323,6 +335,7 @@ ADMIN_MODELS = {
     "billing/usagerecord", "billing/budgetwindow", "billing/hold", "billing/dailyusage", "billing/adjustment",
     "llm/llmbreaker", "llm/llmconfig", "llm/llmmodel", "llm/providercredential", "llm/llmprovider", "llm/routerefusal",
     "llm/llmroutingrule", "llm/powerlevelpolicy",
+    "llm/priceproposal", "llm/priceversion", "llm/pricetask", "llm/pricepolicy",
     "django_celery_beat/periodictask", "django_celery_beat/intervalschedule", "django_celery_beat/solarschedule",
     "django_celery_beat/crontabschedule", "django_celery_beat/clockedschedule", "django_celery_results/taskresult",
     "auth/user", "auth/group",
@@ -337,6 +350,7 @@ ADMIN_EXTRAS = {
     "tenants/tenant/<object_id>/resume/",
     "billing/alertsubscription/<object_id>/test/", "billing/alertsubscription/<object_id>/rotate-secret/",
     "llm/providercredential/<object_id>/rotate/",
+    "llm/priceproposal/<object_id>/approve/", "llm/priceproposal/<object_id>/reject/",
 }  # fmt: skip
 # Pages of no model: (what staff without any permission get for GET, for POST).
 ADMIN_PLAIN = {

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db.models import Case, CharField, ExpressionWrapper, F, OuterRef, QuerySet, Subquery, When
+from django.db.models import Case, CharField, Count, ExpressionWrapper, F, OuterRef, QuerySet, Subquery, When
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -20,7 +20,7 @@ from django.utils import timezone
 from billing import reports
 from billing.models import BudgetWindow, UsageRecord
 from llm.admin.providers import HEALTH
-from llm.models import LLMConfig, LLMProvider
+from llm.models import LLMConfig, LLMProvider, PriceProposal, PriceTask
 from tenants.admin import dress
 from tenants.fields import UsdField
 from tenants.models import ApiKey, Tenant
@@ -64,7 +64,23 @@ def context(request: HttpRequest, found: dict[str, Any]) -> dict[str, Any]:
         "providers": [row for row in health if row["probed"]],
         "unprobed": sum(not row["probed"] for row in health),
         "near": near_limit(today),
+        "price_work": price_work(request),
     }
+
+
+def price_work(request: HttpRequest) -> list[tuple[int, str, str]]:
+    """What waits for somebody in the price queues: (how many, of what, URL), for those who may see them."""
+    found: list[tuple[int, str, str]] = []
+    if request.user.has_perm("llm.view_priceproposal"):
+        waiting = PriceProposal.objects.filter(state="pending", is_informational=False).count()
+        found.append((waiting, "price proposals to decide", reverse("admin:llm_priceproposal_changelist")))
+    if request.user.has_perm("llm.view_pricetask"):
+        left = PriceTask.objects.filter(state__in=("open", "in_progress")).order_by()
+        counts = dict(left.values_list("kind").annotate(n=Count("pk")))
+        queue = reverse("admin:llm_pricetask_changelist")
+        words = (("unpriced", "models used but unpriced"), ("stale", "stale prices"))
+        found += [(counts.get(kind, 0), said, f"{queue}?kind__exact={kind}") for kind, said in words]
+    return found
 
 
 def as_text(row: dict[str, Any]) -> dict[str, Any]:

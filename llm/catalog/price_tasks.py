@@ -1,0 +1,111 @@
+"""The price queue: models used but unpriced, and prices nobody confirmed for long. Each is a row with an owner."""
+
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F, Q, QuerySet, Sum
+from django.db.models.functions import Coalesce
+
+from billing.models import DailyUsage
+from llm.catalog import price_book, price_sync, references
+from llm.choices import PriceTaskKind, PriceTaskState
+from llm.models import LLMModel, PriceTask, PriceVersion, RouteRefusal
+from llm.models.prices import IN_THE_BOOK
+from tenants import audit
+from tenants.errors import NotFound
+
+ACTOR = audit.system("price queue")
+DAYS = 30
+REFUSED = "model_unpriced"
+_REJECTED = "unpriced"
+
+
+def refresh(*, now: datetime) -> int:
+    """Bring the queue up to date: new rows for what came up, `done` for what is over. The number left to do."""
+    priced = in_force(now)
+    missing = {pk: count for pk, count in _refused(now).items() if not priced.filter(model_id=pk).exists()}
+    _keep(PriceTaskKind.UNPRICED, missing, now)
+    _keep(PriceTaskKind.STALE, _stale(now), now)
+    return PriceTask.objects.filter(state__in=(PriceTaskState.OPEN, PriceTaskState.IN_PROGRESS)).count()
+
+
+def confirm(*, task: PriceTask, person: str, actor: audit.Actor, now: datetime) -> None:
+    """A person looked: the price is still right. Raises NotFound for a model that has none."""
+    with transaction.atomic():
+        row = PriceTask.objects.select_for_update(of=("self",)).select_related("model__provider").get(pk=task.pk)
+        version = in_force(now).filter(model_id=row.model_id).first()
+        if version is None:
+            raise NotFound(f"{row.model} has no price that could be right. Set one.")
+        before = audit.state(version)
+        price_book.confirm([version], now=now)
+        version.refresh_from_db()
+        audit.record(actor=actor, action="confirm", row=version, before=before, now=now, reason=f"{person} looked")
+        _move(row, PriceTaskState.DONE, actor=actor, now=now, reason="the price is still right")
+
+
+def in_force(now: datetime) -> QuerySet[PriceVersion]:
+    """The prices in force at a moment, of all models."""
+    open_end = Q(effective_to__isnull=True) | Q(effective_to__gt=now)
+    return PriceVersion.objects.filter(open_end, status__in=IN_THE_BOOK, effective_from__lte=now)
+
+
+def _refused(now: datetime) -> Mapping[uuid.UUID, int]:
+    """How often each model was passed over for want of a price in requests that were refused, in 30 days."""
+    rows = RouteRefusal.objects.filter(code=REFUSED, created_at__gte=now - timedelta(days=DAYS))
+    counts: Counter[str] = Counter()
+    for decision in rows.values_list("decision", flat=True).iterator():
+        counts.update(set(_unpriced(decision)))
+    found: dict[uuid.UUID, int] = {}
+    for reference, count in counts.items():
+        try:
+            found[references.model(reference).pk] = count
+        except NotFound:  # renamed or deleted since
+            continue
+    return found
+
+
+def _unpriced(decision: Any) -> Iterator[str]:
+    rejections = decision.get("rejections") if isinstance(decision, dict) else None
+    for one in rejections if isinstance(rejections, list) else ():
+        if isinstance(one, dict) and one.get("code") == _REJECTED and isinstance(one.get("model"), str):
+            yield one["model"]
+
+
+def _stale(now: datetime) -> Mapping[uuid.UUID, int]:
+    """Active models whose price nobody confirmed for longer than staff allow, with their requests of 30 days."""
+    before = now - timedelta(days=price_sync.policy().stale_after_days)
+    rows = in_force(now).annotate(seen=Coalesce(F("confirmed_at"), F("recorded_at"))).filter(
+        seen__lt=before, model__is_active=True, model__provider__is_active=True
+    )  # fmt: skip
+    ids = list(rows.values_list("model_id", flat=True))
+    used = DailyUsage.objects.filter(billing_day__gte=(now - timedelta(days=DAYS)).date(), model_id__isnull=False)
+    counts = dict(used.order_by().values("model_id").annotate(n=Sum("requests")).values_list("model_id", "n"))
+    return {pk: counts.get(pk, 0) for pk in ids}
+
+
+def _keep(kind: PriceTaskKind, wanted: Mapping[uuid.UUID, int], now: datetime) -> None:
+    """Make the open tasks of a kind those of `wanted`, in one transaction."""
+    with transaction.atomic():
+        rows = PriceTask.objects.select_for_update(of=("self",)).select_related("model__provider").order_by("pk")
+        known = {row.model_id: row for row in rows.filter(kind=kind).exclude(state=PriceTaskState.DONE)}
+        for pk, row in known.items():
+            if pk not in wanted:
+                _move(row, PriceTaskState.DONE, actor=ACTOR, now=now, reason="it is over")
+            else:
+                PriceTask.objects.filter(pk=row.pk).update(seen_at=now, requests=wanted[pk])
+        for model in LLMModel.objects.filter(pk__in=wanted.keys() - known.keys()).select_related("provider"):
+            task = PriceTask.objects.create(
+                kind=kind, model=model, requests=wanted[model.pk], opened_at=now, seen_at=now
+            )
+            audit.record(actor=ACTOR, action="create", row=task, before={}, now=now)
+
+
+def _move(row: PriceTask, state: PriceTaskState, *, actor: audit.Actor, now: datetime, reason: str) -> None:
+    before = audit.state(row)
+    row.state = state
+    row.save(update_fields=["state", "updated_at"])
+    audit.record(actor=actor, action="update", row=row, before=before, now=now, reason=reason)
