@@ -55,9 +55,9 @@ def ends_at(*, month: date, timezone: str) -> datetime:
     return windows.resets_at(windows.MONTH, month, timezone) + GRACE
 
 
-def may_be_final(*, day: date, now: datetime) -> bool:
-    """Whether the day's month is over somewhere, by the calendar alone: no query for what is going on now."""
-    return month_of((now + _FURTHEST).date()) > day
+def may_be_final(*, day: date, timezone: str, now: datetime) -> bool:
+    """Whether the day's month is over in that time zone, by the calendar alone: no query for what is going on now."""
+    return month_of((now + _FURTHEST).date()) > day and current(timezone=timezone, now=now) > day
 
 
 def open_day(tenant_id: uuid.UUID, day: date) -> date:
@@ -70,16 +70,6 @@ def open_day(tenant_id: uuid.UUID, day: date) -> date:
     while month in closed:
         month = following(month)
     return month
-
-
-def later_days(*, day: date, now: datetime) -> list[date]:
-    """The days `open_day` may name instead of `day`: the first of each month since, the present one included."""
-    days, last = [], month_of((now + _FURTHEST).date())
-    month = month_of(day)
-    while month < last:
-        month = following(month)
-        days.append(month)
-    return days
 
 
 def lock(*, tenant_id: uuid.UUID, month: date) -> None:

@@ -8,6 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 
+from django.db import OperationalError
+
 from billing import periods, rows
 from billing.errors import AlreadySettled, BudgetExceeded, Refusal
 from billing.models import UsageRecord
@@ -225,6 +227,8 @@ def _correct(cursor: Any, batch: Batch, operation: Settle) -> None:
     if posted[0] != UsageRecord.Status.EXPIRED:
         return
     day, windows = _open(hold)
+    if any(window.key not in batch.windows for window in windows):
+        raise OperationalError("The month was finalised in this very moment. The batch is done again.")
     late: dict[str, Any] = {
         "id": uuid7(),
         "kind": "system",
@@ -246,24 +250,19 @@ def _correct(cursor: Any, batch: Batch, operation: Settle) -> None:
 
 
 def _open(hold: Hold) -> tuple[date, tuple[Window, ...]]:
-    """The day on which a late figure is booked, and its windows: the hold's own, unless its month is finalised."""
-    if not periods.may_be_final(day=hold.billing_day, now=datetime.now(UTC)):
+    """The day on which a late figure of a hold is booked, and its windows: its own, unless its month is finalised."""
+    if not periods.may_be_final(day=hold.billing_day, timezone=hold.timezone, now=datetime.now(UTC)):
         return hold.billing_day, hold.windows
     day = periods.open_day(hold.tenant_id, hold.billing_day)
-    return day, hold.windows if day == hold.billing_day else _same_scopes(hold, day)
-
-
-def _same_scopes(hold: Hold, day: date) -> tuple[Window, ...]:
-    return windows_for(dict.fromkeys(window.scope for window in hold.windows), day)
+    if day == hold.billing_day:
+        return day, hold.windows
+    return day, windows_for(dict.fromkeys(window.scope for window in hold.windows), day)
 
 
 def windows_of(settlement: Settle) -> tuple[Window, ...]:
     """What a settlement has to lock: the hold's windows, and where a late figure goes if their month is finalised."""
-    hold, now = settlement.hold, datetime.now(UTC)
-    if not periods.may_be_final(day=hold.billing_day, now=now):
-        return hold.windows
-    later = (_same_scopes(hold, day) for day in periods.later_days(day=hold.billing_day, now=now))
-    return (*hold.windows, *(window for group in later for window in group))
+    day, windows = _open(settlement.hold)
+    return windows if day == settlement.hold.billing_day else (*settlement.hold.windows, *windows)
 
 
 _POSTED = "SELECT status, cost_total_usd, billed_usd, budget_usd FROM llm_usage_logs WHERE id = %s"
