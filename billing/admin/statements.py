@@ -47,7 +47,7 @@ def document_url(tenant_id: Any, month: date, kind: str) -> str:
 class StatementAdmin(ReadOnlyAdmin):
     """Finalised months, newest first. Nobody changes one: corrections go into the next open month, as adjustments."""
 
-    list_display = ["period", "whose", "requests", "list_cost", "billed", "finalised", "documents"]
+    list_display = ["period", "whose", "used", "list_cost", "billed", "finalised", "documents"]
     list_display_links = ["period"]
     list_filter = [TenantFilter, ("month", RangeDateFilter)]
     search_fields = ["tenant_slug", "tenant_name", "sha256"]
@@ -55,8 +55,8 @@ class StatementAdmin(ReadOnlyAdmin):
     ordering = ["-month", "tenant_slug"]
     actions = None
     actions_list = ["months"]
-    fields = [("period", "whose", "timezone"), ("requests", "list_cost", "billed"), "finalised", "documents", "sha256"]
-    readonly_fields = ["period", "whose", "list_cost", "billed", "finalised", "documents"]
+    fields = [("period", "whose", "timezone"), ("used", "list_cost", "billed"), "finalised", "documents", "sha256"]
+    readonly_fields = ["period", "whose", "used", "list_cost", "billed", "finalised", "documents"]
 
     def get_urls(self) -> list[URLPattern]:
         shown = self.admin_site.admin_view(self.document)
@@ -70,6 +70,10 @@ class StatementAdmin(ReadOnlyAdmin):
     @display(description="Tenant", ordering="tenant_slug")
     def whose(self, obj: Statement) -> SafeString:
         return dress.stack(obj.tenant_slug, obj.tenant_name)
+
+    @display(description="Requests", ordering="requests")
+    def used(self, obj: Statement) -> str:
+        return f"{obj.requests:,}"
 
     @display(description="List price", ordering="cost_total_usd")
     def list_cost(self, obj: Statement) -> str:
@@ -115,11 +119,12 @@ class StatementAdmin(ReadOnlyAdmin):
             chosen = set(request.POST.getlist("tenant"))
             _finalise(request, [one for one in tenants if str(one.pk) in chosen], month)
             return HttpResponseRedirect(request.get_full_path())
+        shown = [_row(one, month, now) for one in tenants[:MOST_TENANTS]]
         return form_page(
             request, form, title=f"Open months: {month:%Y-%m}", submit="Show", method="get",
             back=reverse("admin:billing_statement_changelist"), back_label="Finalised statements",
             template="billing/admin/open_months.html", opts=self.opts, month=month, may_finalise=_may_finalise(request),
-            rows=[_row(one, month, now) for one in tenants[:MOST_TENANTS]], more=len(tenants) > MOST_TENANTS,
+            rows=shown, any_over=any(row["over"] for row in shown), more=len(tenants) > MOST_TENANTS,
             intro="A month can be finalised once it is over in the tenant's time zone and no request of it is under "
             "way. From then on it never changes: what comes late goes into the next open month.",
         )  # fmt: skip
