@@ -2,7 +2,8 @@
 
 Locking rules: the windows of a batch are locked first, all at once, in key order (FOR UPDATE; SQLite's BEGIN IMMEDIATE
 locks the database); holds are deleted after. A hold is resolved by deleting its row, which can succeed only once: who
-deletes it writes the usage row in the same commit. A true figure that comes after a sweep becomes an Adjustment.
+deletes it writes the usage row in the same commit. A true figure that comes after a sweep becomes an Adjustment, in
+the next open month if its own is finalised (`billing.periods`).
 """
 
 import asyncio
@@ -176,6 +177,8 @@ def scopes_of(asker: Reserve | Hold) -> tuple[Scope, ...]:
 def _windows(operation: Any) -> tuple[Window, ...]:
     if isinstance(operation, Reserve):
         return windows_for(scopes_of(operation), operation.billing_day)
+    if isinstance(operation, Settle) and not operation.expired:
+        return posting.windows_of(operation)
     windows: tuple[Window, ...] = operation.hold.windows
     return windows
 

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import models
 from django.db.models import Q
 
-from billing import alert_models  # noqa: F401  # the rows of alerts are this app's too
+from billing import alert_models, statement_models  # noqa: F401  # the rows of these are this app's too
 from tenants.fields import UsdField
 from tenants.ids import uuid7
 from tenants.models import Tenant
@@ -118,6 +118,9 @@ class UsageRecord(models.Model):
     budget_usd = UsdField(default=ZERO, help_text="What counts against budgets.")
     lost_cost_usd = UsdField(default=ZERO, help_text="What failed attempts cost the platform; never the tenant's.")
     held_usd = UsdField(default=ZERO, help_text="What was reserved for it.")
+    reported_cost_usd = UsdField(
+        null=True, help_text="What the provider itself said it cost, if it did: never billed, compared by `drift`."
+    )
     used_byok = models.BooleanField(default=False)
     key_source = models.CharField(max_length=16, blank=True, help_text="`platform`, `byok` or `none`.")
     latency_ms = models.IntegerField(default=0)

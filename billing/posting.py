@@ -8,10 +8,12 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from billing import rows
+from django.db import OperationalError
+
+from billing import periods, rows
 from billing.errors import AlreadySettled, BudgetExceeded, Refusal
 from billing.models import UsageRecord
-from billing.windows import DAY, Scope, Window, billing_day, resets_at
+from billing.windows import DAY, Scope, Window, billing_day, resets_at, windows_for
 from tenants.errors import AuthenticationFailed
 from tenants.ids import uuid7
 
@@ -224,6 +226,9 @@ def _correct(cursor: Any, batch: Batch, operation: Settle) -> None:
         return
     if posted[0] != UsageRecord.Status.EXPIRED:
         return
+    day, windows = _open(hold)
+    if any(window.key not in batch.windows for window in windows):
+        raise OperationalError("The month was finalised in this very moment. The batch is done again.")
     late: dict[str, Any] = {
         "id": uuid7(),
         "kind": "system",
@@ -231,7 +236,7 @@ def _correct(cursor: Any, batch: Batch, operation: Settle) -> None:
         "request_id": hold.request_id,
         "reason": "The true figure of a request that had been charged in full.",
         "author": "ledger",
-        "billing_day": hold.billing_day,
+        "billing_day": day,
         "created_at": datetime.now(UTC),
     }
     for name in ("key_id", "config_id", "provider_id", "provider_slug", "model_id", "model_name"):
@@ -240,8 +245,24 @@ def _correct(cursor: Any, batch: Batch, operation: Settle) -> None:
         late[name] = usage[name] - rows.usd(amount)
     rows.ADJUSTMENTS.insert(cursor, [late])
     if cursor.rowcount == 1:
-        batch.add(hold.windows, spent=late["budget_usd"], held=ZERO)
-        _reopen(cursor, hold.billing_day, operation.now)
+        batch.add(windows, spent=late["budget_usd"], held=ZERO)
+        _reopen(cursor, day, operation.now)
+
+
+def _open(hold: Hold) -> tuple[date, tuple[Window, ...]]:
+    """The day on which a late figure of a hold is booked, and its windows: its own, unless its month is finalised."""
+    if not periods.may_be_final(day=hold.billing_day, timezone=hold.timezone, now=datetime.now(UTC)):
+        return hold.billing_day, hold.windows
+    day = periods.open_day(hold.tenant_id, hold.billing_day)
+    if day == hold.billing_day:
+        return day, hold.windows
+    return day, windows_for(dict.fromkeys(window.scope for window in hold.windows), day)
+
+
+def windows_of(settlement: Settle) -> tuple[Window, ...]:
+    """What a settlement has to lock: the hold's windows, and where a late figure goes if their month is finalised."""
+    day, windows = _open(settlement.hold)
+    return windows if day == settlement.hold.billing_day else (*settlement.hold.windows, *windows)
 
 
 _POSTED = "SELECT status, cost_total_usd, billed_usd, budget_usd FROM llm_usage_logs WHERE id = %s"

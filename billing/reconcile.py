@@ -1,4 +1,5 @@
-"""The proof that the money adds up: usage + adjustments == windows == roll-ups, to the last digit, also under traffic.
+"""The proof that the money adds up: usage + adjustments == windows == roll-ups == statements, to the last digit, also
+under traffic.
 
 It reads the rows again in its own way, in one snapshot of the database, and reports each figure that differs. The
 ledger changes usage, windows and holds in one commit, so no snapshot can fall between them.
@@ -6,22 +7,24 @@ ledger changes usage, windows and holds in one commit, so no snapshot can fall b
 
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from django.db import connection, transaction
 from django.db.models import Count, Sum
 
 from billing import windows
 from billing.models import Adjustment, BudgetWindow, DailyUsage, Hold, RolledDay, UsageRecord
+from billing.periods import days_of
 from billing.rollup import NOT_OF_ADJUSTMENTS, is_closed
+from billing.snapshot import snapshot
+from billing.statement_models import Statement
 
 ZERO = Decimal(0)
 _SCOPES = (("tenant", "tenant_id"), ("key", "key_id"), ("config", "config_id"))
 _MONEY = ("cost_total_usd", "billed_usd", "budget_usd")
+_STATED = ("cost_total_usd", "billed_usd")
 _TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "total_tokens")
 
 
@@ -44,37 +47,10 @@ def check(*, now: datetime) -> list[Difference]:
     """Every figure that does not add up; none is good. Must not be called inside a transaction.
 
     Windows spent and held, roll-ups of marked days, marks on days still open, and holds of requests already settled.
-    A day that is not rolled up yet is no difference.
+    A day that is not rolled up yet, or a month without a statement, is no difference.
     """
     with snapshot():
-        return [*_spent(), *_held(), *_rolled_days(now), *_settled_and_held()]
-
-
-@contextmanager
-def snapshot() -> Iterator[None]:
-    """A transaction in which every query sees the same moment, and which keeps no writer waiting."""
-    if connection.vendor == "sqlite":
-        with _deferred():
-            yield
-        return
-    with transaction.atomic(durable=True):
-        with connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        yield
-
-
-@contextmanager
-def _deferred() -> Iterator[None]:
-    """SQLite: BEGIN DEFERRED. The settings say IMMEDIATE, which would take the write lock. WAL makes it a snapshot."""
-    sqlite: Any = connection  # which has a `transaction_mode` that other databases have not
-    sqlite.ensure_connection()
-    usual = sqlite.transaction_mode
-    sqlite.transaction_mode = "DEFERRED"
-    try:
-        with transaction.atomic(durable=True):
-            yield
-    finally:
-        sqlite.transaction_mode = usual
+        return [*_spent(), *_held(), *_rolled_days(now), *_settled_and_held(), *_statements()]
 
 
 def _spent() -> Iterator[Difference]:
@@ -102,6 +78,29 @@ def _held() -> Iterator[Difference]:
 def _settled_and_held() -> Iterator[Difference]:
     for pk in Hold.objects.filter(pk__in=UsageRecord.objects.order_by().values("pk")).values_list("pk", flat=True):
         yield Difference(figure="holds", where=f"request {pk}, which is settled", expected=ZERO, found=Decimal(1))
+
+
+def _statements() -> Iterator[Difference]:
+    """Finalised statements, a month at a time: requests and each column that they speak of."""
+    for month in Statement.objects.order_by("month").values_list("month", flat=True).distinct():
+        stated = {
+            statement.tenant_id: {name: getattr(statement, name) for name in ("requests", *_STATED)}
+            for statement in Statement.objects.filter(month=month)
+        }
+        ledger: dict[Any, dict[str, Any]] = {tenant_id: defaultdict(Decimal) for tenant_id in stated}
+        for model in (UsageRecord, Adjustment):
+            rows = model._default_manager.filter(billing_day__in=days_of(month), tenant_id__in=stated).order_by()
+            sums: dict[str, Any] = {f"sum_{name}": Sum(name) for name in _STATED}
+            found: dict[str, Any]
+            for found in rows.values("tenant_id").annotate(count_rows=Count("pk"), **sums):  # type: ignore[assignment]
+                if model is UsageRecord:
+                    ledger[found["tenant_id"]]["requests"] += found["count_rows"]
+                for name in _STATED:
+                    ledger[found["tenant_id"]][name] += found[f"sum_{name}"]
+        for tenant_id, figures in stated.items():
+            where = {f"{name} (tenant_id={tenant_id})": value for name, value in figures.items()}
+            right = {f"{name} (tenant_id={tenant_id})": ledger[tenant_id][name] for name in figures}
+            yield from _compare(f"statement {month:%Y-%m}", right, where)
 
 
 def _rolled_days(now: datetime) -> Iterator[Difference]:

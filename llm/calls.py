@@ -21,6 +21,7 @@ class Usage:
     cache_write_1h_tokens: int = 0
     reasoning_tokens: int = 0
     estimated: bool = False
+    reported_cost: Decimal | None = None  # USD, as the provider says it; never what is billed
 
     def meters(self) -> dict[str, int]:
         """Disjoint counts for pricing; zeros left out."""

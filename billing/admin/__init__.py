@@ -1,5 +1,5 @@
-"""Money in the admin: the request log, windows, holds, roll-ups, adjustments and alerts; read-only, jobs write them."""
+"""Money in the admin: requests, windows, holds, roll-ups, adjustments, statements, alerts. Rows are only read."""
 
-from billing.admin import alerts, ledger, usage
+from billing.admin import alerts, ledger, statements, usage
 
-__all__ = ["alerts", "ledger", "usage"]
+__all__ = ["alerts", "ledger", "statements", "usage"]

@@ -11,21 +11,9 @@ from typing import Any
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
+from billing.statements.printed import METERS
 from tenants.admin import dress
 
-METERS = {
-    "input": "Input tokens",
-    "output": "Output tokens",
-    "cache_read": "Cached input tokens",
-    "cache_write_5m": "Cache writes, kept 5 minutes",
-    "cache_write_1h": "Cache writes, kept 1 hour",
-    "reasoning": "Reasoning tokens",
-    "audio_input": "Audio input tokens",
-    "audio_output": "Audio output tokens",
-    "image": "Images",
-    "request": "Requests",
-    "search": "Searches",
-}
 CODES = {
     "allow_list": "The key or config does not allow it.",
     "tier": "The tenant's tier is too low.",

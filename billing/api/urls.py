@@ -1,8 +1,8 @@
-"""Usage, alerts and subscriptions to them; each URL answers with and without a trailing slash."""
+"""Usage, statements, alerts and subscriptions to them; each URL answers with and without a trailing slash."""
 
 from django.urls import URLPattern, URLResolver
 
-from billing.api import alerts, views
+from billing.api import alerts, statements, views
 from tenants.api.routes import route
 
 _ALL = {"get": "list", "post": "create"}
@@ -17,6 +17,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *route("admin/usage", views.AdminUsageList),
     *route("admin/usage/summary", views.AdminUsageSummary),
     *route("admin/usage/top-models", views.AdminTopModels),
+    *route("statements", statements.StatementList),
+    *route("statements/<str:month>", statements.StatementView),
+    *route("admin/statements", statements.AdminStatementList),
+    *route("admin/tenants/<str:tenant>/statements/<str:month>", statements.AdminStatementView),
+    *route("admin/tenants/<str:tenant>/statements/<str:month>/finalise", statements.AdminFinalise),
     *route("alerts", alerts.AlertList),
     *route("alerts/subscriptions", alerts.SubscriptionViewSet, _ALL),
     *route(_SUBSCRIPTION, alerts.SubscriptionViewSet, _ONE),

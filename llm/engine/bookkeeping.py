@@ -187,6 +187,7 @@ def closing_row(
         "fallback_reason": reason,
         "attempts": [attempt.as_json() for attempt in result.attempts],
         "is_estimated": usage.estimated,
+        "reported_cost_usd": usage.reported_cost,
         "is_overrun": charged.budget > opening["held_usd"],
         "decision": decision.trace(),
         "billing_day": day,

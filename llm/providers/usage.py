@@ -8,18 +8,25 @@ Every adapter hands over the OpenAI shape, so the engine calls `from_openai` onl
         .ephemeral_5m_input_tokens / .ephemeral_1h_input_tokens      that sum by lifetime; what it leaves is 5 minutes
     prompt_cache_hit_tokens                           DeepSeek's cached tokens
     cache_read_input_tokens, cached_tokens            cached tokens beside the details (LiteLLM; Moonshot)
+    cost, cost.total_cost, cost_in_usd_ticks          what the provider says it costs (OpenRouter; Perplexity; xAI)
 
 Sources: OpenAI counts cached, written and reasoning tokens inside prompt and completion tokens. xAI counts reasoning
 beside completion_tokens and inside total_tokens only (docs.x.ai, "Consumption and rate limits"); so does Gemini behind
-its OpenAI endpoint. Anthropic's input_tokens leave out what was read from and written to the cache.
+its OpenAI endpoint. Anthropic's input_tokens leave out what was read from and written to the cache. OpenRouter's
+cost is in credits of one dollar (openrouter.ai/docs, "Usage accounting"), xAI's in ticks of 1e-10 USD
+(xai-org/xai-sdk-python, `cost.py`).
 """
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
+from billing.pricing import rounded
 from llm.calls import Usage
 
 _ABSENT = 0
+_TICKS_PER_USD = 10_000_000_000
+_MOST_USD = 100_000  # what one answer can cost at the very most
 
 
 class _NotBelievedError(Exception):
@@ -116,7 +123,22 @@ def _read(raw: Mapping[str, Any], most: int, window: int, outside: bool, estimat
         cache_write_1h_tokens=long,
         reasoning_tokens=reasoning,
         estimated=estimated,
+        reported_cost=_reported_cost(raw) if "cost" in raw or "cost_in_usd_ticks" in raw else None,
     )
+
+
+def _reported_cost(raw: Mapping[str, Any]) -> Decimal | None:
+    """USD to 1e-10, half up. A cost beyond belief (negative, huge, not a number) is none at all: nothing is billed by
+    it, so it is no reason to disbelieve the counts."""
+    found, unit = raw.get("cost"), 1
+    if isinstance(found, Mapping):
+        found = found.get("total_cost")
+    if found is None:
+        found, unit = raw.get("cost_in_usd_ticks"), _TICKS_PER_USD
+    number = isinstance(found, int | float) and not isinstance(found, bool)
+    if not number or not 0 <= found <= _MOST_USD * unit:  # type: ignore[operator]  # NaN is not in there either
+        return None
+    return rounded(Decimal(str(found)) / unit)
 
 
 def _beside(surplus: int, reasoning: int, outside: bool) -> int:

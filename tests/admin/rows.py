@@ -1,12 +1,14 @@
 """Rows the admin shows but never writes, with hostile strings where tenants and providers supply them."""
 
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
 from billing.alert_models import Alert, AlertDelivery, AlertSubscription
 from billing.models import Adjustment, BudgetWindow, DailyUsage, Hold, UsageRecord
+from billing.statement_models import Statement
+from billing.statements import closing
 from llm.catalog import prices
 from llm.models import LLMModel, PriceProposal, PriceTask, RouteRefusal
 from tenants import audit
@@ -88,6 +90,11 @@ def adjustment(tenant: Tenant) -> Adjustment:
         tenant=tenant, kind="staff", budget_usd=Decimal("-1.5"), reason=HOSTILE, author="grace", billing_day=NOW.date(),
         created_at=NOW,
     )  # fmt: skip
+
+
+def statement(tenant: Tenant) -> Statement:
+    """Its September, finalised."""
+    return closing.finalise(tenant=tenant, month=date(2026, 9, 1), actor=audit.system(HOSTILE), now=NOW)
 
 
 def alert(tenant: Tenant) -> Alert:

@@ -36,6 +36,7 @@ LISTS = {
     "billing_dailyusage": 5,
     "billing_adjustment": 5,
     "billing_alert": 6,
+    "billing_statement": 5,
     "billing_alertsubscription": 6,
 }
 
@@ -54,6 +55,7 @@ def full(gpt: LLMModel, acme: Tenant, globex: Tenant) -> None:
         rows.daily(tenant)
         rows.adjustment(tenant)
         rows.alert(tenant)
+        rows.statement(tenant)
         rows.window("tenant", tenant.pk, "day", rows.NOW.date(), "1.25", "0.5")
         rows.window("key", key.pk, "month", rows.NOW.date().replace(day=1), "2")
     for number in range(6):

@@ -27,6 +27,7 @@ LEDGER: dict[str, Any] = {
     "billing_dailyusage": rows.daily,
     "billing_adjustment": rows.adjustment,
     "billing_alert": rows.alert,
+    "billing_statement": rows.statement,
     "llm_routerefusal": rows.refusal,
     "llm_llmbreaker": lambda _: cast.make_breaker(cast.make_model(cast.make_provider())),
     "tenants_auditevent": audit_event,

@@ -1,6 +1,7 @@
 """What is believed of a usage object, and what is not."""
 
 import math
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -57,6 +58,38 @@ def test_xai_counts_reasoning_beside_completion_and_its_total_says_so() -> None:
     del raw["total_tokens"]
     assert from_openai(raw, context_window=256_000) is None  # more reasoning than completion
     assert from_openai(raw, context_window=256_000, reasoning_outside_completion=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "usd"),
+    [
+        ({}, None),
+        ({"cost": 0.00014}, "0.00014"),  # OpenRouter
+        ({"cost": 0}, "0"),
+        ({"cost": 1}, "1"),
+        ({"cost": {"input_tokens_cost": 0.1, "total_cost": 0.006}}, "0.006"),  # Perplexity
+        ({"cost_in_usd_ticks": 2_709_000}, "0.0002709"),  # xAI
+        ({"cost": 1e-11}, "0"),
+        ({"cost": 5e-11}, "0.0000000001"),
+        ({"cost": -1}, None),
+        ({"cost": 100_001}, None),
+        ({"cost": 10**5000}, None),
+        ({"cost": math.nan}, None),
+        ({"cost": math.inf}, None),
+        ({"cost": True}, None),
+        ({"cost": "0.5"}, None),
+        ({"cost": {"total_cost": "x"}}, None),
+        ({"cost": None}, None),
+        ({"cost_in_usd_ticks": 10**30}, None),
+    ],
+)
+def test_what_a_provider_says_it_costs_is_kept_if_it_can_be_and_never_makes_its_counts_unbelievable(
+    said: dict[str, Any], usd: str | None
+) -> None:
+    usage = from_openai({"prompt_tokens": 10, "completion_tokens": 5} | said, context_window=WINDOW)
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.estimated) == (10, 5, False)
+    assert usage.reported_cost == (None if usd is None else Decimal(usd))
 
 
 def test_openai_reasoning_is_never_counted_twice() -> None:

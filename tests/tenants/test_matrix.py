@@ -68,6 +68,11 @@ TABLE = {
     "llm/byok/keys/<own_key>/validate": Row("configs", {"POST": (200, None)}),
     # Nobody answers at its provider, so the new secret cannot be asked about.
     "llm/byok/keys/<own_key>/rotate": Row("configs", {"POST": (503, {"api_key": "sk-new-0123456789abcdef"})}),
+    "statements": _reads("usage:read"),
+    "statements/<month>": _reads("usage:read"),
+    "admin/statements": _reads("billing.view_statement"),
+    "admin/tenants/<tenant>/statements/<month>": _reads("billing.view_statement"),
+    "admin/tenants/<tenant>/statements/<month>/finalise": Row("billing.add_statement", {"POST": (201, None)}),
     "llm/usage": _reads("usage:read"),
     "llm/usage/summary": _reads("usage:read"),
     "llm/requests/<request_id>": _reads("usage:read"),
@@ -193,6 +198,7 @@ def objects(row: str, crowd: Crowd, actor: str, which: str) -> dict[str, str]:
         "proposal": crowd.proposal_id,
         "version": crowd.draft_id,
         "level": "balanced",
+        "month": "2020-01",
     }
     others = {
         "request_id": theirs.usage.pk,
@@ -333,6 +339,7 @@ ADMIN_MODELS = {
     "tenants/tenant", "tenants/apikey", "tenants/auditevent",
     "billing/alert", "billing/alertsubscription",
     "billing/usagerecord", "billing/budgetwindow", "billing/hold", "billing/dailyusage", "billing/adjustment",
+    "billing/statement",
     "llm/llmbreaker", "llm/llmconfig", "llm/llmmodel", "llm/providercredential", "llm/llmprovider", "llm/routerefusal",
     "llm/llmroutingrule", "llm/powerlevelpolicy",
     "llm/priceproposal", "llm/priceversion", "llm/pricetask", "llm/pricepolicy",
@@ -345,7 +352,8 @@ ADMIN_EXTRAS = {
     "tenants/apikey/issue/", "tenants/apikey/<object_id>/rotate/", "tenants/apikey/<object_id>/revoke/",
     "llm/llmmodel/<object_id>/price/", "llm/llmmodel/<object_id>/deprecate/", "llm/llmmodel/<object_id>/restore/",
     "llm/llmprovider/<object_id>/import-models/", "llm/llmroutingrule/simulate/", "auth/user/<id>/password/",
-    "usage/", "health/", "health/probe/",
+    "usage/", "health/", "health/probe/", "drift/", "billing/statement/months/",
+    "billing/statement/document/<tenant_id>/<month>/<kind>/",
     "tenants/tenant/<object_id>/issue-key/", "tenants/tenant/<object_id>/suspend/",
     "tenants/tenant/<object_id>/resume/",
     "billing/alertsubscription/<object_id>/test/", "billing/alertsubscription/<object_id>/rotate-secret/",
@@ -394,7 +402,8 @@ def test_nobody_but_staff_gets_past_the_admins_door_and_staff_only_where_they_ma
         kind = known.get("/".join(url.split("/")[:2]))
         numbers = ["1" if "auth/" in url else str(uuid.UUID(int=7))] + ([str(kind.pk)] if kind else [])
         for number in numbers:
-            names = {"object_id": number, "id": "1", "content_type_id": "1", "url": "nowhere", "app_label": "tenants"}
+            names = {"tenant_id": number, "month": "2020-01", "kind": "json"}
+            names |= {"object_id": number, "id": "1", "content_type_id": "1", "url": "nowhere", "app_label": "tenants"}
             path = "/admin/" + _fill(url, names)
             for method, wanted in (("GET", on_get), ("POST", on_post)):
                 for name, client in visitors.items():

@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.urls import URLPattern, path
 
+from billing.admin import drift
 from tollgate.admin import health, jobs, people, tenants, usage
 
 
@@ -11,6 +12,7 @@ def _pages() -> list[URLPattern]:
     guarded = admin.site.admin_view
     return [
         path("usage/", guarded(usage.page), name="usage"),
+        path("drift/", guarded(drift.page), name="drift"),
         path("health/", guarded(health.page), name="health"),
         path("health/probe/", guarded(health.probe), name="health_probe"),
     ]

@@ -54,6 +54,8 @@ GROUPS: list[tuple[str, list[tuple[str, str, str, str]]]] = [
         "Money",
         [
             ("Requests", "receipt_long", "admin:billing_usagerecord_changelist", "billing.view_usagerecord"),
+            ("Statements", "request_quote", "admin:billing_statement_changelist", "billing.view_statement"),
+            ("Drift", "difference", "admin:drift", "billing.view_usagerecord"),
             ("Refusals", "block", "admin:llm_routerefusal_changelist", "llm.view_routerefusal"),
             ("Budget windows", "savings", "admin:billing_budgetwindow_changelist", "billing.view_budgetwindow"),
             ("Holds", "hourglass_top", "admin:billing_hold_changelist", "billing.view_hold"),

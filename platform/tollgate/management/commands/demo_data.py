@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -11,7 +11,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.urls import reverse
 from django.utils import timezone
 
-from billing import rollup
+from billing import periods, rollup
+from billing.statement_models import Statement
 from llm.engine import snapshot
 from tenants.errors import TollgateError
 from tollgate.demo_data import posting, probes, stage
@@ -42,6 +43,7 @@ class Command(BaseCommand):
                 "ever. If you mean it, say --yes."
             )
         number, now, begun = options["requests"], timezone.now(), time.monotonic()
+        self._refuse_finalised(now - timedelta(days=options["days"] + 1))
         rng = Random(options["seed"])  # noqa: S311 - not a secret
         try:
             traffic = self._traffic(now=now, days=options["days"], rng=rng)
@@ -61,6 +63,15 @@ class Command(BaseCommand):
             f"{reverse('admin:health')} (health).\n"
             "Prove the books: manage.py reconcile --check"
         )
+
+    def _refuse_finalised(self, since: datetime) -> None:
+        """Traffic of the past must not land in a month that is on paper."""
+        slugs = [persona.slug for persona in PERSONAS]
+        closed = Statement.objects.filter(tenant_slug__in=slugs, month__gte=periods.month_of(since.date()))
+        if closed.exists():
+            raise CommandError(
+                "A month of the demo tenants is finalised, and nothing may land in it. Use fewer --days."
+            )
 
     def _traffic(self, *, now: datetime, days: int, rng: Random) -> Traffic:
         catalog = snapshot.build()

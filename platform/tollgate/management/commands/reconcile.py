@@ -12,8 +12,9 @@ from billing import reconcile
 
 class Command(BaseCommand):
     help = (
-        "Compares usage and adjustments with budget windows, holds and roll-ups, in one snapshot of the database; safe "
-        "at any time, also under traffic. Prints each difference. With --check it exits 1 if there is one."
+        "Compares usage and adjustments with budget windows, holds, roll-ups and statements, in one snapshot of the "
+        "database; safe at any time, also under traffic. Prints each difference. With --check it exits 1 if there is "
+        "one."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,9 @@ class Command(BaseCommand):
         for difference in differences:
             self.stdout.write(str(difference))
         if not differences:
-            self.stdout.write("Usage, adjustments, budget windows, holds and roll-ups agree to the last digit.")
+            self.stdout.write(
+                "Usage, adjustments, budget windows, holds, roll-ups and statements agree to the last digit."
+            )
             return
         self.stderr.write(f"{len(differences)} figures do not add up.")
         if options["check"]:

@@ -1,0 +1,81 @@
+"""Months of billing days: open, over, finalised. The one place that knows that nothing lands in a finalised month.
+
+Whoever writes money on a day that may be long gone (a late figure, an adjustment) first locks the windows it counts
+in, then asks `open_day` where it belongs. `billing.statements.closing` locks the tenant's month window to finalise it,
+so the answer stands until the commit.
+"""
+
+import re
+import uuid
+from datetime import date, datetime, timedelta
+
+from billing import rows, windows
+from billing.models import BudgetWindow
+from billing.statement_models import Statement
+from tenants.errors import InvalidValue
+
+# Time zones reach UTC+14: a month can be over there while it goes on in UTC.
+_FURTHEST = timedelta(hours=14)
+# A request's billing day is that of its arrival, and its hold is committed a moment later, on a machine whose clock
+# may be off. Streams need no more: their holds keep the month open.
+GRACE = timedelta(minutes=5)
+_MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
+
+
+def parse(text: str) -> date:
+    """The first day of a month written `2026-11`. Raises InvalidValue."""
+    found = _MONTH.fullmatch(text)
+    if found is None or found[1] == "0000":
+        raise InvalidValue("Give a month as 2026-11.", param="month")
+    return date(int(found[1]), int(found[2]), 1)
+
+
+def month_of(day: date) -> date:
+    return day.replace(day=1)
+
+
+def following(day: date) -> date:
+    """The first day of the next month."""
+    return month_of(month_of(day) + timedelta(days=31))
+
+
+def days_of(month: date) -> list[date]:
+    """Every day of the month."""
+    last = date.max if (month.year, month.month) == (9999, 12) else following(month) - timedelta(days=1)
+    return [month + timedelta(days=number) for number in range(last.day)]
+
+
+def current(*, timezone: str, now: datetime) -> date:
+    """The first day of the month it is in that time zone."""
+    return month_of(windows.billing_day(now, timezone))
+
+
+def ends_at(*, month: date, timezone: str) -> datetime:
+    """When no new request can fall in the month any more, in UTC."""
+    return windows.resets_at(windows.MONTH, month, timezone) + GRACE
+
+
+def may_be_final(*, day: date, timezone: str, now: datetime) -> bool:
+    """Whether the day's month is over in that time zone, by the calendar alone: no query for what is going on now."""
+    return month_of((now + _FURTHEST).date()) > day and current(timezone=timezone, now=now) > day
+
+
+def open_day(tenant_id: uuid.UUID, day: date) -> date:
+    """`day` itself, unless its month is finalised: then the first day of the next month of the tenant that is not."""
+    finalised = Statement.objects.filter(tenant_id=tenant_id, month__gte=month_of(day))
+    closed = set(finalised.values_list("month", flat=True))
+    if month_of(day) not in closed:
+        return day
+    month = following(day)
+    while month in closed:
+        month = following(month)
+    return month
+
+
+def lock(*, tenant_id: uuid.UUID, month: date) -> None:
+    """Until the commit nobody books or adjusts anything in this month of this tenant. Inside a transaction."""
+    scope = windows.Scope("tenant", tenant_id)
+    key = windows.window_key(scope.kind, tenant_id, windows.MONTH, month)
+    row = {"id": key, "scope_kind": scope.kind, "scope_id": tenant_id, "period": windows.MONTH, "starts_on": month}
+    rows.WINDOWS.insert(rows.cursor_of(), [row])  # unless it is there
+    list(BudgetWindow.objects.select_for_update().filter(pk=key).values_list("pk"))
