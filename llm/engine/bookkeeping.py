@@ -196,7 +196,8 @@ def closing_row(
 
 
 def usage_for_client(raw: Mapping[str, Any] | None, usage: Usage, cost: Decimal | None) -> dict[str, Any]:
-    """The usage object of the answer: the provider's own where it was believed, with `cost` in USD as a number."""
+    """The usage object of the answer: the provider's own where it was believed, with `cost` in USD as a number. That of
+    the provider, which OpenRouter and Perplexity say too, is not what the client pays."""
     shown: dict[str, Any] = {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
@@ -204,6 +205,7 @@ def usage_for_client(raw: Mapping[str, Any] | None, usage: Usage, cost: Decimal 
     }
     if not usage.estimated and raw is not None:
         shown |= {name: value for name, value in raw.items() if value is not None or name not in shown}
+        shown.pop("cost", None)
     if cost is not None:
         # A JSON number with the very digits of the bill: no float in between.
         shown["cost"] = orjson.Fragment(f"{cost.normalize():f}")

@@ -46,6 +46,7 @@ _UNSAFE = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]+")
+_NO_CREDIT = "Your credit balance is too low"
 _PARAM = re.compile(r"^[A-Za-z0-9_.\[\]-]{1,80}$")
 
 # Words of an error object's `type` and `code`, first match wins, to the status the provider meant.
@@ -73,6 +74,8 @@ def by_status(status: int, headers: Mapping[str, str], body: bytes, *, byok: boo
     """The error a non-2xx answer is (WIRE.md section 2). Header names are lower case."""
     if refuses_key(status, body):
         return _plain(401, byok=byok)
+    if status == 400 and _lacks_credit(body):
+        return _plain(402, byok=byok)
     if status in (400, 413, 422):
         return _rejected(status, parsed(body))
     if status in (408, 429) or status >= 500:
@@ -98,6 +101,12 @@ def _refuses_key(error: Any) -> bool:
     return error.get("type") == "no_db_connection" or any(
         one.get("reason") == "API_KEY_INVALID" for one in _details(error)
     )
+
+
+def _lacks_credit(body: bytes) -> bool:
+    """True for a 400 that means 402: Anthropic calls a request without credit behind its key an invalid one."""
+    error = _error_of(parsed(body)) if _NO_CREDIT.encode() in body[:_BODY_CAP] else None
+    return isinstance(error, Mapping) and str(error.get("message")).startswith(_NO_CREDIT)
 
 
 def _error_of(found: Any) -> Any:

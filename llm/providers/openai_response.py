@@ -148,9 +148,11 @@ class ChatReader:
         finish = choice.get("finish_reason")
         if finish is not None and not self._finish(choice, index, finish, event):
             same = False
-        if "usage" in choice:  # Moonshot
+        if "usage" in choice:  # Moonshot; it is not for who did not ask
             self._count(_usage({}, [choice]))
             event.usage = self._usage
+            del choice["usage"]
+            same = False
         return same
 
     def _delta(self, delta: dict[str, Any], index: int, event: StreamEvent) -> bool:

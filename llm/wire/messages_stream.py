@@ -219,8 +219,8 @@ class NativeStream:
         return begun + frame({**native, "index": envelope.open})
 
     def _take_delta(self, native: Json) -> None:
-        envelope = self._envelope
-        self._delta |= {name: value for name, value in native["delta"].items() if value is not None}
+        envelope, said = self._envelope, self._delta
+        said |= {name: value for name, value in native["delta"].items() if value is not None or name not in said}
         if isinstance(native.get("usage"), dict):
             self._usage |= native["usage"]
         if isinstance(self._delta.get("stop_reason"), str):
