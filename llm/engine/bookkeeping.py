@@ -195,17 +195,22 @@ def closing_row(
     return row, charged
 
 
+# What the platform pays for the answer: OpenRouter and Perplexity; OpenRouter; xAI.
+_VENDORS_COST = frozenset({"cost", "cost_details", "cost_in_usd_ticks"})
+
+
 def usage_for_client(raw: Mapping[str, Any] | None, usage: Usage, cost: Decimal | None) -> dict[str, Any]:
     """The usage object of the answer: the provider's own where it was believed, with `cost` in USD as a number. That of
-    the provider, which OpenRouter and Perplexity say too, is not what the client pays."""
+    the provider, which some vendors say too, is not what the client pays."""
     shown: dict[str, Any] = {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }
     if not usage.estimated and raw is not None:
-        shown |= {name: value for name, value in raw.items() if value is not None or name not in shown}
-        shown.pop("cost", None)
+        for name, value in raw.items():
+            if name not in _VENDORS_COST and (value is not None or name not in shown):
+                shown[name] = value
     if cost is not None:
         # A JSON number with the very digits of the bill: no float in between.
         shown["cost"] = orjson.Fragment(f"{cost.normalize():f}")

@@ -70,8 +70,12 @@ def test_tools_are_called_at_once_and_their_results_go_back(customer: Customer, 
     results = [ToolMessage(get_weather.invoke(call["args"]), tool_call_id=call["id"]) for call in first.tool_calls]
     second = chat.invoke([*asked, first, *results])
     assert second.text
-    turns = vendor.fake.requests[-1].body["messages"]
-    if vendor.name == "openai":
+    sent = vendor.fake.requests[-1].body
+    turns = sent.get("messages", [])
+    if vendor.name == "google":
+        answers = [part["functionResponse"] for part in sent["contents"][-1]["parts"]]
+        assert [answer["name"] for answer in answers] == ["get_weather", "get_weather"]
+    elif vendor.name == "openai":
         assert [turn["role"] for turn in turns] == ["user", "assistant", "tool", "tool"]
         assert turns[3]["content"] == "Rome: sunny"
     elif vendor.name == "anthropic":
