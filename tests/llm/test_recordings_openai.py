@@ -84,13 +84,24 @@ STREAMS: dict[str, tuple[Said, Usage, str]] = {
     "openrouter.sse": (
         Said(text="They cry.", reasoning="Gulls cry.", finish="stop"),
         Usage(
-            prompt_tokens=1300, completion_tokens=25, cached_tokens=1000, cache_write_5m_tokens=200, reasoning_tokens=12
+            prompt_tokens=1300,
+            completion_tokens=25,
+            cached_tokens=1000,
+            cache_write_5m_tokens=200,
+            reasoning_tokens=12,
+            reported_cost=Decimal("0.0031415"),
         ),
         "0.0014",  # 100 x 2 + 1000 x 0.5 + 200 x 2.5 + 25 x 8
     ),
     "xai.sse": (
         Said(text="Two knots.", reasoning="Count the log line.", finish="stop"),
-        Usage(prompt_tokens=40, completion_tokens=124, cached_tokens=32, reasoning_tokens=120),
+        Usage(
+            prompt_tokens=40,
+            completion_tokens=124,
+            cached_tokens=32,
+            reasoning_tokens=120,
+            reported_cost=Decimal("0.0002671"),
+        ),
         "0.001024",  # 8 x 2 + 32 x 0.5 + (4 + 120) x 8
     ),
     "moonshot.sse": (
@@ -100,7 +111,7 @@ STREAMS: dict[str, tuple[Said, Usage, str]] = {
     ),
     "perplexity.sse": (
         Said(text="High at noon[1].", finish="stop"),
-        Usage(prompt_tokens=10, completion_tokens=6),
+        Usage(prompt_tokens=10, completion_tokens=6, reported_cost=Decimal("0.00502")),
         "0.000068",
     ),
     "together.sse": (Said(text="Knots.", finish="stop"), Usage(prompt_tokens=36, completion_tokens=3), "0.000096"),
