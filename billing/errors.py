@@ -2,6 +2,7 @@
 
 TollgateError (tenants.errors)
 ├── BudgetExceeded       429  a reserve would pass the limit of one scope, named by `param`
+│   └── CreditsExhausted      the tenant pays in advance, and what is left does not cover the worst case
 ├── LedgerUnavailable    503  the database did not answer in time; nothing was promised
 └── AlreadySettled       500  a hold was settled twice: a bug of ours, never silently ignored
 """
@@ -46,6 +47,18 @@ class BudgetExceeded(TollgateError):
             f"${_plain(refusal.needed)}. It resets at {refusal.resets_at:%Y-%m-%dT%H:%M:%SZ}. "
             "Lower max_tokens, or raise the budget.",
             param=f"{refusal.scope_kind}.{refusal.period}",
+        )
+
+
+class CreditsExhausted(BudgetExceeded):
+    def __init__(self, *, balance: Decimal, held: Decimal, needed: Decimal) -> None:
+        self.decision = None
+        TollgateError.__init__(
+            self,
+            f"The prepaid credits of this tenant do not cover this request: balance ${_plain(balance)}, of which "
+            f"${_plain(held)} is held for requests under way, this request may cost up to ${_plain(needed)}. "
+            "Lower max_tokens, or ask the operator of this gateway for more credits.",
+            param="credits",
         )
 
 

@@ -11,7 +11,6 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -25,7 +24,7 @@ from billing.group_commit import Commits, GroupCommit
 from billing.models import Hold as HoldRow
 from billing.models import LedgerLease
 from billing.posting import Batch, Disown, Extend, Hold, Reserve, Settle, Standing, Void
-from billing.windows import Scope, Window, windows_for
+from billing.windows import Scope, Window, credit_window, windows_for
 from tenants.auth import patience_s
 
 logger = logging.getLogger(__name__)
@@ -176,7 +175,8 @@ def scopes_of(asker: Reserve | Hold) -> tuple[Scope, ...]:
 
 def _windows(operation: Any) -> tuple[Window, ...]:
     if isinstance(operation, Reserve):
-        return windows_for(scopes_of(operation), operation.billing_day)
+        budgets = windows_for(scopes_of(operation), operation.billing_day)
+        return budgets if operation.credit is None else (*budgets, credit_window(operation.tenant_id))
     if isinstance(operation, Settle) and not operation.expired:
         return posting.windows_of(operation)
     windows: tuple[Window, ...] = operation.hold.windows
@@ -193,16 +193,19 @@ def hold_of(request: Reserve, windows: tuple[Window, ...] | None = None) -> Hold
         amount=request.amount,
         billing_day=request.billing_day,
         windows=_windows(request) if windows is None else windows,
+        credit=request.credit,
     )
 
 
 def _reserve(
     batch: Batch, request: Reserve, windows: tuple[Window, ...], standings: Mapping[Scope, Standing]
 ) -> Hold | Exception:
-    refused = posting.admit(batch, windows, standings, request.amount, request.timezone)
+    hold = hold_of(request, windows)
+    refused = posting.admit(batch, posting.budgets_of(hold), standings, request.amount, request.timezone)
+    if refused is None and request.credit is not None:
+        refused = posting.admit_credit(batch, windows[-1], request.credit)
     if refused is not None:
         return refused
-    hold = hold_of(request, windows)
     posting.add_hold(batch, hold, request.facts, request.now)
     return hold
 
@@ -230,11 +233,14 @@ def _expired(row: HoldRow, *, bare: bool = False) -> Settle:
         billing_day=row.billing_day,
         facts=facts,
         now=row.created_at,
+        credit=row.credit,
     )
     usage = {
         "budget_usd": row.amount,
+        "billed_usd": Decimal(0) if row.credit is None else row.credit,
         **facts,
         **posting.EXPIRED,
+        "is_prepaid": row.credit is not None,
         "id": row.id,
         "tenant_id": row.tenant_id,
         "billing_day": row.billing_day,
@@ -273,13 +279,13 @@ def _post(ledger: Ledger, stale: list[HoldRow], *, bare: bool = False) -> int:
 
 def record(*, request: Reserve, usage: Mapping[str, Any]) -> uuid.UUID:
     """Book a request that ran elsewhere (the Python interface's log_usage): no limit is asked, it is spent already."""
-    hold = replace(hold_of(request), amount=Decimal(0))
+    hold = hold_of(request)
     ledger = Ledger()
     with transaction.atomic(), connection.wrap_database_errors:
         cursor = rows.cursor_of()
         batch = Batch(owner=ledger.owner)
         locking.take(batch, [], [hold.windows], known=set(), scope_sql={})
-        batch.add(hold.windows, spent=usage["budget_usd"], held=Decimal(0))
-        batch.usage.append(usage)
+        posting.spend(batch, hold, budget=usage["budget_usd"], billed=usage["billed_usd"])
+        batch.usage.append({**usage, "is_prepaid": hold.credit is not None})
         posting.write(cursor, batch)
     return request.request_id

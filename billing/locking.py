@@ -7,20 +7,21 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from billing import rows
+from billing import granting, rows
 from billing.posting import Batch, Extend, Reserve, Settle, Standing, Void
-from billing.windows import Scope, Window
+from billing.windows import EVER, Scope, Window
 from tenants.errors import AuthenticationFailed, TenantSuspended
 
 _MAX_KNOWN_WINDOWS = 20_000
+_ZERO = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """`deleted`: the amounts of the holds that were still there, by request. `standings`: the scopes that ask for
-    money, as they are now."""
+    """`deleted`: of the holds that were still there, by request, what they held of budgets and of prepaid credit.
+    `standings`: the scopes that ask for money, as they are now."""
 
-    deleted: dict[uuid.UUID, Decimal]
+    deleted: dict[uuid.UUID, tuple[Decimal, Decimal]]
     standings: dict[Scope, Standing]
 
 
@@ -37,15 +38,18 @@ def take(
     `known`: windows seen before. Whoever makes a window holds it until the commit. So nothing is locked before
     everything is made: two processes that met a new day's windows half made, half locked would wait for each other.
     """
-    wanted = {window.key: window for group in windows for window in group}
+    groups = list(windows)
+    wanted = {window.key: window for group in groups for window in group}
     keys = sorted(wanted)
+    # A tenant's prepaid credit, if any, is the last window of its requests.
+    lock = _lock_with_credits if any(group and group[-1].period == EVER for group in groups) else _lock
     if len(known) > _MAX_KNOWN_WINDOWS:
         known.clear()
     _make([wanted[key] for key in keys if key not in known])
-    _lock(batch, keys)
+    lock(batch, keys)
     if len(batch.windows) < len(keys):  # known from a transaction that did not commit
         _make([wanted[key] for key in keys])
-        _lock(batch, keys)
+        lock(batch, keys)
     known.update(keys)
     return Found(deleted=_delete_holds(operations), standings=_standings(operations, scope_sql))
 
@@ -69,17 +73,38 @@ def _make(windows: Sequence[Window]) -> None:
 
 def _lock(batch: Batch, keys: Sequence[str]) -> None:
     if keys:
-        tail = " ORDER BY id FOR UPDATE" if rows.on_postgres() else ""
-        locked = rows.among("SELECT id, spent, held FROM billing_windows WHERE id", keys, tail)
+        locked = rows.among("SELECT id, spent, held FROM billing_windows WHERE id", keys, _in_order())
         batch.windows |= {key: [rows.usd(spent), rows.usd(held)] for key, spent, held in locked}
 
 
-def _delete_holds(operations: Sequence[Any]) -> dict[uuid.UUID, Decimal]:
+_LOCK_WITH_CREDITS = "SELECT id, spent, held, scope_id, granted, expires_at FROM billing_windows WHERE id"
+
+
+def _lock_with_credits(batch: Batch, keys: Sequence[str]) -> None:
+    """The same where some of the windows are of prepaid credit, whose limit comes with them. One whose next grant has
+    expired is written off first; for all others nothing more is asked."""
+    now = datetime.now(UTC)
+    for key, spent, held, scope, granted, expires in rows.among(_LOCK_WITH_CREDITS, keys, _in_order()):
+        batch.windows[key] = [rows.usd(spent), rows.usd(held)]
+        if expires is not None and rows.as_moment(expires) <= now:
+            batch.granted[key] = granting.expire(tenant_id=rows.as_uuid(scope), now=now)
+        elif granted is not None:
+            batch.granted[key] = rows.usd(granted)
+
+
+def _in_order() -> str:
+    return " ORDER BY id FOR UPDATE" if rows.on_postgres() else ""
+
+
+def _delete_holds(operations: Sequence[Any]) -> dict[uuid.UUID, tuple[Decimal, Decimal]]:
     ids = [operation.hold.request_id for operation in operations if isinstance(operation, (Settle, Void))]
     if not ids:
         return {}
-    deleted = rows.among("DELETE FROM billing_holds WHERE id", ids, " RETURNING id, amount")
-    return {rows.as_uuid(hold): rows.usd(amount) for hold, amount in deleted}
+    deleted = rows.among("DELETE FROM billing_holds WHERE id", ids, " RETURNING id, amount, credit")
+    return {
+        rows.as_uuid(hold): (rows.usd(amount), _ZERO if credit is None else rows.usd(credit))
+        for hold, amount, credit in deleted
+    }
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------

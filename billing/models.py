@@ -11,7 +11,7 @@ from typing import Any
 from django.db import models
 from django.db.models import Q
 
-from billing import alert_models, statement_models  # noqa: F401  # the rows of these are this app's too
+from billing import alert_models, credit_models, statement_models  # noqa: F401  # the rows of these are this app's too
 from tenants.fields import UsdField
 from tenants.ids import uuid7
 from tenants.models import Tenant
@@ -23,15 +23,19 @@ class BudgetWindow(models.Model):
     """What one scope (a tenant, a key or a config) has spent and holds in one calendar day or month.
 
     Its key spells out what it is (`tenant:<id>:day:2026-11-22`), so every process locks windows in the same order.
+    A tenant's prepaid credit is one more window (`credit:<id>:ever:...`): it never resets, counts what is billed, and
+    its limit is what was granted.
     """
 
     id = models.CharField(primary_key=True, max_length=80)
     scope_kind = models.CharField(max_length=8)
     scope_id = models.UUIDField()
-    period = models.CharField(max_length=5, choices=[("day", "Day"), ("month", "Month")])
+    period = models.CharField(max_length=5, choices=[("day", "Day"), ("month", "Month"), ("ever", "For ever")])
     starts_on = models.DateField(help_text="First day of the window, in the tenant's time zone.")
     spent = UsdField(default=ZERO, help_text="Settled, adjustments included.")
     held = UsdField(default=ZERO, help_text="Promised to requests under way.")
+    granted = UsdField(null=True, help_text="Of prepaid credit: all that was ever given, less what has expired.")
+    expires_at = models.DateTimeField(null=True, help_text="Of prepaid credit: when the next grant expires.")
 
     class Meta:
         db_table = "billing_windows"
@@ -66,6 +70,7 @@ class Hold(models.Model):
     owner = models.UUIDField(db_index=True, help_text="The process that renews its lease.")
     tenant_id = models.UUIDField()
     amount = UsdField()
+    credit = UsdField(null=True, help_text="What it holds of prepaid credit. Empty: the tenant pays later.")
     windows = models.JSONField(help_text="The keys of the windows that hold it.")
     billing_day = models.DateField()
     facts = models.JSONField(help_text="The usage row to write if the owner dies.")
@@ -116,6 +121,12 @@ class UsageRecord(models.Model):
     cost_total_usd = UsdField(default=ZERO, help_text="The provider's list price.")
     billed_usd = UsdField(default=ZERO, help_text="What the tenant owes the platform.")
     budget_usd = UsdField(default=ZERO, help_text="What counts against budgets.")
+    terms = models.JSONField(
+        default=dict,
+        help_text="How billed_usd follows from the cost: a markup or a fee in percent, or a price of the tenant's own "
+        "with its lines. Empty: they are the same.",
+    )
+    is_prepaid = models.BooleanField(default=False, help_text="Paid from prepaid credit.")
     lost_cost_usd = UsdField(default=ZERO, help_text="What failed attempts cost the platform; never the tenant's.")
     held_usd = UsdField(default=ZERO, help_text="What was reserved for it.")
     reported_cost_usd = UsdField(
@@ -170,9 +181,13 @@ class UsageRecord(models.Model):
 class Adjustment(models.Model):
     """A signed correction of what a tenant owes, with a reason. A late settlement is one too (kind `system`)."""
 
+    class Kind(models.TextChoices):
+        STAFF = "staff", "Staff"
+        SYSTEM = "system", "System"
+
     id = models.UUIDField(primary_key=True, default=uuid7)
     tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="adjustments")
-    kind = models.CharField(max_length=6, choices=[("staff", "Staff"), ("system", "System")])
+    kind = models.CharField(max_length=6, choices=Kind)
     request_id = models.UUIDField(null=True, blank=True, help_text="The request it corrects, if one.")
     key_id = models.UUIDField(null=True, blank=True)
     config_id = models.UUIDField(null=True, blank=True)
@@ -180,9 +195,10 @@ class Adjustment(models.Model):
     provider_slug = models.CharField(max_length=64, blank=True)
     model_id = models.UUIDField(null=True, blank=True)
     model_name = models.CharField(max_length=200, blank=True)
-    cost_total_usd = UsdField(default=ZERO)
-    billed_usd = UsdField(default=ZERO)
-    budget_usd = UsdField(default=ZERO)
+    cost_total_usd = UsdField(default=ZERO, help_text="Correction of the provider's list price.")
+    billed_usd = UsdField(default=ZERO, help_text="Correction of what the tenant owes.")
+    budget_usd = UsdField(default=ZERO, help_text="Correction of what counts against budgets.")
+    is_prepaid = models.BooleanField(default=False, help_text="Counts in the tenant's prepaid credit.")
     reason = models.TextField(help_text="Why; the tenant can read it.")
     author = models.CharField(max_length=200)
     billing_day = models.DateField()

@@ -1,7 +1,10 @@
 """From the provider's list price to what the tenant owes and what counts against budgets. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
+from typing import Any
 
 from billing.pricing import rounded
 
@@ -9,11 +12,12 @@ from billing.pricing import rounded
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Charge:
     """USD: `cost` is the provider's list price, `billed` what the tenant owes the platform, `budget` what counts
-    against budgets."""
+    against budgets. `terms` say how `billed` follows from the cost, as JSON; empty where they are the same."""
 
     cost: Decimal
     billed: Decimal
     budget: Decimal
+    terms: Mapping[str, Any] = field(default_factory=dict)
 
 
 def charge(cost: Decimal, *, byok: bool, markup: Decimal, byok_fee: Decimal) -> Charge:
@@ -24,9 +28,21 @@ def charge(cost: Decimal, *, byok: bool, markup: Decimal, byok_fee: Decimal) -> 
     """
     if byok:
         fee = rounded(cost * byok_fee)
-        return Charge(cost=cost, billed=fee, budget=cost + fee)
+        terms = {"byok_fee_percent": _percent(byok_fee)} if byok_fee else {}
+        return Charge(cost=cost, billed=fee, budget=cost + fee, terms=terms)
     billed = rounded(cost * (1 + markup))
-    return Charge(cost=cost, billed=billed, budget=billed)
+    terms = {"markup_percent": _percent(markup)} if markup else {}
+    return Charge(cost=cost, billed=billed, budget=billed, terms=terms)
+
+
+def at_own_price(cost: Decimal, *, billed: Decimal, terms: Mapping[str, Any]) -> Charge:
+    """The charge where the tenant has a price of its own for the model: that is what it owes, without markup."""
+    return Charge(cost=cost, billed=billed, budget=billed, terms=terms)
+
+
+@lru_cache(maxsize=256)
+def _percent(share: Decimal) -> str:
+    return plain(share * 100)
 
 
 def plain(amount: Decimal) -> str:

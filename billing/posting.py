@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from django.db import OperationalError
 
 from billing import periods, rows
-from billing.errors import AlreadySettled, BudgetExceeded, Refusal
+from billing.errors import AlreadySettled, BudgetExceeded, CreditsExhausted, Refusal
 from billing.models import UsageRecord
 from billing.windows import DAY, Scope, Window, billing_day, resets_at, windows_for
 from tenants.errors import AuthenticationFailed
@@ -33,7 +33,8 @@ EXPIRED = {
 class Reserve:
     """Hold `amount` USD on key, config and tenant, for a day and a month, or refuse.
 
-    `facts` is the usage row to write if this process dies, at the worst case.
+    `facts` is the usage row to write if this process dies, at the worst case. `credit` is what to hold of the tenant's
+    prepaid credit (None: it pays later).
     """
 
     must_happen: ClassVar[bool] = False
@@ -46,6 +47,7 @@ class Reserve:
     facts: Row
     now: datetime
     billing_day: date = date.min
+    credit: Decimal | None = None
 
     def __post_init__(self) -> None:
         if self.billing_day == date.min:
@@ -54,7 +56,10 @@ class Reserve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """What a reserve gives: money promised to one request, in these windows."""
+    """What a reserve gives: money promised to one request, in these windows.
+
+    With `credit` the last window is that of the tenant's prepaid credit: it holds `credit`, the others `amount`.
+    """
 
     request_id: uuid.UUID
     tenant_id: uuid.UUID
@@ -64,22 +69,26 @@ class Hold:
     amount: Decimal
     billing_day: date
     windows: tuple[Window, ...]
+    credit: Decimal | None = None
 
 
 @dataclass(slots=True, kw_only=True)
 class Extend:
-    """Raise a hold to `amount`, for a dearer fallback, or refuse and leave it as it is."""
+    """Raise a hold to `amount` (and of prepaid credit to `credit`), for a dearer fallback, or refuse and leave it as it
+    is."""
 
     must_happen: ClassVar[bool] = False
     hold: Hold
     amount: Decimal
     facts: Row
     now: datetime
+    credit: Decimal | None = None
 
 
 @dataclass(slots=True, kw_only=True)
 class Settle:
-    """Replace a hold by what was spent (`usage["budget_usd"]`) and write the usage row. `expired`: by the sweeper."""
+    """Replace a hold by what was spent (`usage["budget_usd"]`, and `usage["billed_usd"]` of prepaid credit) and write
+    the usage row. `expired`: by the sweeper."""
 
     must_happen: ClassVar[bool] = True
     hold: Hold
@@ -123,6 +132,7 @@ class Batch:
 
     owner: uuid.UUID
     windows: dict[str, list[Decimal]] = field(default_factory=dict)  # key -> [spent, held]
+    granted: dict[str, Decimal] = field(default_factory=dict)  # key of a credit window -> what was granted
     changed: set[str] = field(default_factory=set)
     holds: list[Row] = field(default_factory=list)
     usage: list[Row] = field(default_factory=list)
@@ -167,14 +177,42 @@ def admit(
     return None
 
 
+def admit_credit(batch: Batch, window: Window, amount: Decimal) -> Exception | None:
+    """None if the prepaid credit has room for `amount` more. What asks for nothing (a request with the tenant's own key
+    and no fee) is never refused."""
+    spent, held = batch.windows[window.key]
+    balance = batch.granted.get(window.key, ZERO) - spent
+    if amount > 0 and held + amount > balance:
+        return CreditsExhausted(balance=balance, held=held, needed=amount)
+    return None
+
+
+def budgets_of(hold: Hold) -> tuple[Window, ...]:
+    """The windows of a hold without that of prepaid credit."""
+    return hold.windows if hold.credit is None else hold.windows[:-1]
+
+
+def _count(batch: Batch, hold: Hold, *, spent: Decimal, held: Decimal, billed: Decimal, credit: Decimal) -> None:
+    """Change what a hold's windows say: budgets by `spent` and `held`, prepaid credit by `billed` and `credit`."""
+    batch.add(budgets_of(hold), spent=spent, held=held)
+    if hold.credit is not None:
+        batch.add(hold.windows[-1:], spent=billed, held=credit)
+
+
+def spend(batch: Batch, hold: Hold, *, budget: Decimal, billed: Decimal) -> None:
+    """Count money that was never held in the windows of `hold`."""
+    _count(batch, hold, spent=budget, held=ZERO, billed=billed, credit=ZERO)
+
+
 def add_hold(batch: Batch, hold: Hold, facts: Row, now: datetime) -> None:
-    batch.add(hold.windows, spent=ZERO, held=hold.amount)
+    _count(batch, hold, spent=ZERO, held=hold.amount, billed=ZERO, credit=hold.credit or ZERO)
     batch.holds.append(
         {
             "id": hold.request_id,
             "owner": batch.owner,
             "tenant_id": hold.tenant_id,
             "amount": hold.amount,
+            "credit": hold.credit,
             "windows": [window.key for window in hold.windows],
             "billing_day": hold.billing_day,
             "facts": facts,
@@ -187,29 +225,46 @@ def extend(cursor: Any, batch: Batch, request: Extend, standings: Mapping[Scope,
     """Raise a hold by the difference, if every window has room and the hold is still there."""
     hold = request.hold
     more = request.amount - hold.amount
-    refused = admit(batch, hold.windows, standings, more, hold.timezone)
+    more_credit = ZERO if hold.credit is None or request.credit is None else request.credit - hold.credit
+    refused = admit(batch, budgets_of(hold), standings, more, hold.timezone)
+    if refused is None and hold.credit is not None:
+        refused = admit_credit(batch, hold.windows[-1], more_credit)
     if refused is not None:
         return refused
+    credit = None if hold.credit is None else hold.credit + more_credit
     cursor.execute(
-        "UPDATE billing_holds SET amount = %s, facts = %s WHERE id = %s",
-        [rows.column(request.amount), rows.as_json(request.facts), rows.key(hold.request_id)],
+        "UPDATE billing_holds SET amount = %s, credit = %s, facts = %s WHERE id = %s",
+        [
+            rows.column(request.amount),
+            None if credit is None else rows.column(credit),
+            rows.as_json(request.facts),
+            rows.key(hold.request_id),
+        ],
     )
     if cursor.rowcount != 1:
         return AlreadySettled("This request's hold was swept: its process was silent for too long.")
-    batch.add(hold.windows, spent=ZERO, held=more)
-    return replace(hold, amount=request.amount)
+    _count(batch, hold, spent=ZERO, held=more, billed=ZERO, credit=more_credit)
+    return replace(hold, amount=request.amount, credit=credit)
 
 
-def settle(cursor: Any, batch: Batch, operation: Settle | Void, deleted: dict[uuid.UUID, Decimal]) -> bool:
-    """True if this resolved the hold. A sweep that came first is corrected by an Adjustment."""
+def settle(
+    cursor: Any, batch: Batch, operation: Settle | Void, deleted: dict[uuid.UUID, tuple[Decimal, Decimal]]
+) -> bool:
+    """True if this resolved the hold. A sweep that came first is corrected by an Adjustment.
+
+    `deleted`: of each hold that was still there, what it held of budgets and of prepaid credit.
+    """
     hold = operation.hold
-    held = deleted.pop(hold.request_id, None)
-    if held is not None:
-        spent = operation.usage["budget_usd"] if isinstance(operation, Settle) else ZERO
-        batch.add(hold.windows, spent=spent, held=-held)
+    found = deleted.pop(hold.request_id, None)
+    if found is not None:
+        held, credit = found
+        spent = billed = ZERO
+        if isinstance(operation, Settle):
+            spent, billed = operation.usage["budget_usd"], operation.usage["billed_usd"]
+        _count(batch, hold, spent=spent, held=-held, billed=billed, credit=-credit)
         if isinstance(operation, Settle):
             batch.usage.append(operation.usage)
-            _reopen(cursor, hold.billing_day, operation.now)
+            reopen(cursor, hold.billing_day, operation.now)
         return True
     if isinstance(operation, Settle) and not operation.expired:
         _correct(cursor, batch, operation)
@@ -236,6 +291,7 @@ def _correct(cursor: Any, batch: Batch, operation: Settle) -> None:
         "request_id": hold.request_id,
         "reason": "The true figure of a request that had been charged in full.",
         "author": "ledger",
+        "is_prepaid": hold.credit is not None,
         "billing_day": day,
         "created_at": datetime.now(UTC),
     }
@@ -245,8 +301,8 @@ def _correct(cursor: Any, batch: Batch, operation: Settle) -> None:
         late[name] = usage[name] - rows.usd(amount)
     rows.ADJUSTMENTS.insert(cursor, [late])
     if cursor.rowcount == 1:
-        batch.add(windows, spent=late["budget_usd"], held=ZERO)
-        _reopen(cursor, day, operation.now)
+        spend(batch, replace(hold, windows=windows), budget=late["budget_usd"], billed=late["billed_usd"])
+        reopen(cursor, day, operation.now)
 
 
 def _open(hold: Hold) -> tuple[date, tuple[Window, ...]]:
@@ -256,19 +312,21 @@ def _open(hold: Hold) -> tuple[date, tuple[Window, ...]]:
     day = periods.open_day(hold.tenant_id, hold.billing_day)
     if day == hold.billing_day:
         return day, hold.windows
-    return day, windows_for(dict.fromkeys(window.scope for window in hold.windows), day)
+    budgets = windows_for(dict.fromkeys(window.scope for window in budgets_of(hold)), day)
+    return day, budgets if hold.credit is None else (*budgets, hold.windows[-1])  # prepaid credit has one window
 
 
 def windows_of(settlement: Settle) -> tuple[Window, ...]:
     """What a settlement has to lock: the hold's windows, and where a late figure goes if their month is finalised."""
     day, windows = _open(settlement.hold)
-    return windows if day == settlement.hold.billing_day else (*settlement.hold.windows, *windows)
+    # The hold's own last: prepaid credit, if any, is its last window.
+    return windows if day == settlement.hold.billing_day else (*windows, *settlement.hold.windows)
 
 
 _POSTED = "SELECT status, cost_total_usd, billed_usd, budget_usd FROM llm_usage_logs WHERE id = %s"
 
 
-def _reopen(cursor: Any, day: date, now: datetime) -> None:
+def reopen(cursor: Any, day: date, now: datetime) -> None:
     """A row for a day that may be rolled up takes its mark away. Insert first: it waits for a roll-up under way."""
     if day < datetime.now(UTC).date() - timedelta(days=1):
         mark = rows.day(day)

@@ -1,5 +1,5 @@
 """The proof that the money adds up: usage + adjustments == windows == roll-ups == statements, to the last digit, also
-under traffic.
+under traffic; and of prepaid credit: what was granted less what was drawn is what is left.
 
 It reads the rows again in its own way, in one snapshot of the database, and reports each figure that differs. The
 ledger changes usage, windows and holds in one commit, so no snapshot can fall between them.
@@ -14,7 +14,8 @@ from typing import Any
 
 from django.db.models import Count, Sum
 
-from billing import windows
+from billing import prepaid, windows
+from billing.credit_models import CreditEntry
 from billing.models import Adjustment, BudgetWindow, DailyUsage, Hold, RolledDay, UsageRecord
 from billing.periods import days_of
 from billing.rollup import NOT_OF_ADJUSTMENTS, is_closed
@@ -46,11 +47,12 @@ class Difference:
 def check(*, now: datetime) -> list[Difference]:
     """Every figure that does not add up; none is good. Must not be called inside a transaction.
 
-    Windows spent and held, roll-ups of marked days, marks on days still open, and holds of requests already settled.
-    A day that is not rolled up yet, or a month without a statement, is no difference.
+    Windows spent and held, prepaid credit, roll-ups of marked days, marks on days still open, and holds of requests
+    already settled. A day that is not rolled up yet, or a month without a statement, is no difference.
     """
     with snapshot():
-        return [*_spent(), *_held(), *_rolled_days(now), *_settled_and_held(), *_statements()]
+        found = [*_spent(), *_held(), *_credits(), *_rolled_days(now), *_settled_and_held()]
+        return [*found, *_statements()]
 
 
 def _spent() -> Iterator[Difference]:
@@ -62,15 +64,42 @@ def _spent() -> Iterator[Difference]:
             for scope_id, day, spent in sums.iterator():
                 for window in windows.windows_of(windows.Scope(kind, scope_id), day):
                     expected[window.key] += spent
-    found = dict(BudgetWindow.objects.values_list("pk", "spent").iterator())
+    found = dict(BudgetWindow.objects.exclude(scope_kind="credit").values_list("pk", "spent").iterator())
     return _compare("spent", expected, found)
+
+
+def _credits() -> Iterator[Difference]:
+    """Of each tenant's prepaid credit: what was drawn, by its rows and by its window; what was granted, by its entries
+    and by its window; and the balance, grant by grant and as granted less drawn."""
+    drawn: dict[Any, Decimal] = defaultdict(Decimal)
+    for model in (UsageRecord, Adjustment):
+        rows = model._default_manager.filter(is_prepaid=True).order_by()
+        for tenant_id, billed in rows.values_list("tenant_id").annotate(billed=Sum("billed_usd")).iterator():
+            drawn[tenant_id] += billed
+    entries: dict[Any, list[CreditEntry]] = defaultdict(list)
+    for entry in CreditEntry.objects.order_by("tenant_id", "number").iterator():
+        entries[entry.tenant_id].append(entry)
+    found = {row.scope_id: row for row in BudgetWindow.objects.filter(scope_kind="credit").iterator()}
+    for tenant_id in sorted({*drawn, *entries, *found}):
+        window = found.get(tenant_id)
+        account = prepaid.replay(entries[tenant_id], spent=drawn[tenant_id])
+        spent, granted = (ZERO, ZERO) if window is None else (window.spent, window.granted or ZERO)
+        given = sum((entry.amount for entry in entries[tenant_id]), ZERO)
+        for figure, expected, there in (
+            ("drawn", drawn[tenant_id], spent),
+            ("granted", given, granted),
+            ("balance", given - drawn[tenant_id], account.balance),
+        ):
+            if expected != there:
+                where = f"the prepaid credit of tenant {tenant_id}"
+                yield Difference(figure=figure, where=where, expected=expected, found=there)
 
 
 def _held() -> Iterator[Difference]:
     expected: dict[str, Decimal] = defaultdict(Decimal)
-    for amount, keys in Hold.objects.values_list("amount", "windows").iterator():
+    for amount, credit, keys in Hold.objects.values_list("amount", "credit", "windows").iterator():
         for key in keys:
-            expected[key] += amount
+            expected[key] += (credit or ZERO) if key.startswith("credit:") else amount
     found = dict(BudgetWindow.objects.exclude(held=ZERO).values_list("pk", "held").iterator())
     return _compare("held", expected, found)
 

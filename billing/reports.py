@@ -16,7 +16,7 @@ from typing import Any
 from django.db.models import Count, Q, QuerySet, Sum
 from django.db.models.aggregates import Aggregate
 
-from billing import windows
+from billing import forecast, windows
 from billing.models import Adjustment, BudgetWindow, DailyUsage, RolledDay, UsageRecord
 from billing.rollup import NOT_OF_ADJUSTMENTS
 from tenants import scoping
@@ -133,8 +133,9 @@ def summary_and_total(
 
 def top_models(*, start: date, end: date, limit: int, tenant_id: uuid.UUID | None = None) -> list[dict[str, Any]]:
     """The `limit` models that cost most, dearest first: rows as `summary` by model, with `provider` (its slug)."""
-    rows = summary(tenant_id=tenant_id, start=start, end=end, group_by="model")[:limit]
-    return [{"model": row["model"], "provider": row["model"].partition("/")[0], **row} for row in rows]
+    rows = summary(tenant_id=tenant_id, start=start, end=end, group_by="model")
+    named = [row for row in rows if row["model"]][:limit]  # an adjustment may be of no model
+    return [{"model": row["model"], "provider": row["model"].partition("/")[0], **row} for row in named]
 
 
 def of_credentials(ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Totals]:
@@ -198,7 +199,8 @@ class Limited:
 
 
 def limits_of(*, scopes: Sequence[Limited], timezone: str, now: datetime) -> list[dict[str, Any]]:
-    """For each scope and period: scope, period, limit, spent, held, left (USD), resets_at.
+    """For each scope and period: scope, period, limit, spent, held, left (USD), resets_at; and what it will come to at
+    this pace: expected (USD), runs_out_at (see billing.forecast).
 
     Without a limit, `limit` and `left` are None; what is spent and held is said all the same. `left` is never negative.
     """
@@ -216,6 +218,7 @@ def limits_of(*, scopes: Sequence[Limited], timezone: str, now: datetime) -> lis
     for scope, period, limit, key in asked:
         window = found.get(key)
         spent, held = (ZERO, ZERO) if window is None else (window.spent, window.held)
+        ahead = forecast.of(spent=spent, limit=limit, period=period, timezone=timezone, now=now)
         rows.append(
             {
                 "scope": scope.kind,
@@ -225,6 +228,8 @@ def limits_of(*, scopes: Sequence[Limited], timezone: str, now: datetime) -> lis
                 "held": held,
                 "left": None if limit is None else max(ZERO, limit - spent - held),
                 "resets_at": windows.resets_at(period, today, timezone),
+                "expected": ahead.expected,
+                "runs_out_at": ahead.runs_out_at,
             }
         )
     return rows

@@ -7,13 +7,14 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-DAY, MONTH = "day", "month"
-PERIODS = (DAY, MONTH)
+DAY, MONTH, EVER = "day", "month", "ever"
+PERIODS = (DAY, MONTH)  # of budgets; prepaid credit is for ever
+BEGINNING = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Whom a budget holds: `kind` is `key`, `config` or `tenant`."""
+    """Whom a budget holds: `kind` is `key`, `config` or `tenant`, or `credit`: a tenant's prepaid credit."""
 
     kind: str
     id: uuid.UUID
@@ -58,6 +59,13 @@ def windows_of(scope: Scope, day: date) -> tuple[Window, ...]:
 
 def windows_for(scopes: Iterable[Scope], day: date) -> tuple[Window, ...]:
     return tuple(window for scope in scopes for window in windows_of(scope, day))
+
+
+@lru_cache(maxsize=4096)
+def credit_window(tenant_id: uuid.UUID) -> Window:
+    """The window of a tenant's prepaid credit, which never resets."""
+    scope = Scope("credit", tenant_id)
+    return Window(window_key(scope.kind, scope.id, EVER, BEGINNING), scope, EVER, BEGINNING)
 
 
 def resets_at(period: str, day: date, timezone_name: str) -> datetime:

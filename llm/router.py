@@ -154,7 +154,7 @@ class LLMRoutingEngine:
         if member.tenant is None:
             raise ValueError(f"No tenant found for user {user_id}")
         _check_counts(prompt_tokens, completion_tokens, cached_tokens)
-        request = _reservation(member.tenant)
+        request = _reservation(member.tenant, prepaid=member.state.prepaid)
         usage = {
             **_money(cost_breakdown, member.state, byok=used_byok),
             **_model_facts(model),
@@ -248,7 +248,7 @@ def _row(model: Model) -> LLMModel:
     return LLMModel.objects.select_related("provider").get(pk=model.id)
 
 
-def _reservation(tenant: Tenant) -> ledger.Reserve:
+def _reservation(tenant: Tenant, *, prepaid: bool) -> ledger.Reserve:
     """Names a new row and its windows; nothing is held for what is spent already."""
     return ledger.Reserve(
         request_id=uuid7(),
@@ -259,14 +259,15 @@ def _reservation(tenant: Tenant) -> ledger.Reserve:
         amount=Decimal(0),
         facts={},
         now=timezone.now(),
+        credit=Decimal(0) if prepaid else None,
     )
 
 
-def _money(costs: Mapping[str, Any], state: TenantState, *, byok: bool) -> dict[str, Decimal]:
+def _money(costs: Mapping[str, Any], state: TenantState, *, byok: bool) -> dict[str, Any]:
     """A usage row's amounts from a breakdown as `calculate_cost` gives it."""
-    money = {name: pricing.rounded(Decimal(str(costs[name]))) for name in _COSTS}
+    money: dict[str, Any] = {name: pricing.rounded(Decimal(str(costs[name]))) for name in _COSTS}
     charged = charge(money["cost_total_usd"], byok=byok, markup=state.markup, byok_fee=state.byok_fee)
-    return {**money, "billed_usd": charged.billed, "budget_usd": charged.budget}
+    return {**money, "billed_usd": charged.billed, "budget_usd": charged.budget, "terms": charged.terms}
 
 
 def _model_facts(model: LLMModel) -> dict[str, Any]:

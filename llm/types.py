@@ -164,7 +164,7 @@ class Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantState:
-    """What a tenant set up: its configs and its own provider keys (BYOK; by provider id)."""
+    """What a tenant set up, its configs and its own provider keys (BYOK; by provider id), and what it pays."""
 
     configs: Mapping[str, Config] = field(default_factory=dict)  # by name
     default_config: Config | None = None
@@ -172,6 +172,15 @@ class TenantState:
     byok_unusable: frozenset[uuid.UUID] = frozenset()  # providers where the only active own keys are not validated
     markup: Decimal = Decimal(0)  # 0.10 is ten percent
     byok_fee: Decimal = Decimal(0)
+    overrides: Mapping[uuid.UUID, tuple[PriceCard, ...]] = field(default_factory=dict)  # own prices by model id
+    prepaid: bool = False
+
+    def own_card(self, model_id: uuid.UUID, now: datetime) -> PriceCard | None:
+        """The tenant's own price of a model, if it has one at that moment."""
+        for card in self.overrides.get(model_id, ()):
+            if card.effective_from <= now and (card.effective_to is None or now < card.effective_to):
+                return card
+        return None
 
 
 # --- One request and its route ----------------------------------------------------------------------------------------

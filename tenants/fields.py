@@ -11,6 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 PLACES = 10
 UNIT = Decimal(1).scaleb(-PLACES)
 _SCALE = 10**PLACES
+MAX_USD = Decimal(900_000_000)  # SQLite keeps money as a 64-bit integer of 1e-10 USD
 
 
 def to_column(value: Decimal, vendor: str) -> Decimal | int:

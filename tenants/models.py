@@ -50,6 +50,43 @@ def valid_model_list(references: Any) -> None:
         raise ValidationError("A list of models, each `provider/model_id`; `provider/*` allows a provider's models.")
 
 
+def percent_field(help_text: str, **options: Any) -> Any:
+    """A share of a price in percent, not negative."""
+    return models.DecimalField(
+        max_digits=7, decimal_places=4, validators=[MinValueValidator(Decimal(0))], help_text=help_text, **options
+    )
+
+
+class TierTerms(models.Model):
+    """What tenants of one tier owe unless they have terms of their own. Tiers without a row add nothing."""
+
+    tier = models.CharField(primary_key=True, max_length=16, choices=Tier, help_text="Whose terms these are.")
+    markup_percent = percent_field(
+        "Added to the provider's price for what a tenant of this tier owes (platform keys only). 10 is ten percent. "
+        "A tenant's own markup wins.",
+        default=Decimal(0),
+    )
+    byok_fee_percent = percent_field(
+        "The fee for requests with a tenant's own provider key, in percent of the provider's price. "
+        "A tenant's own fee wins.",
+        default=Decimal(0),
+    )
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        db_table = "tier_terms"
+        verbose_name = "tier's terms"
+        verbose_name_plural = "terms of tiers"
+        constraints = [
+            models.CheckConstraint(
+                name="tier_markup_not_negative", condition=models.Q(markup_percent__gte=0, byok_fee_percent__gte=0)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.get_tier_display()
+
+
 class Tenant(models.Model):
     """One customer of the gateway. Every key, config, budget and usage row belongs to one."""
 
@@ -70,19 +107,21 @@ class Tenant(models.Model):
     )
     budget_limit_daily = limit_field("this tenant may spend in one calendar day")
     budget_limit_monthly = limit_field("this tenant may spend in one calendar month")
-    markup_percent = models.DecimalField(
-        max_digits=7,
-        decimal_places=4,
-        default=Decimal(0),
-        validators=[MinValueValidator(Decimal(0))],
-        help_text="Added to the provider's price for what the tenant owes (platform keys only). 10 is ten percent.",
+    markup_percent = percent_field(
+        "Added to the provider's price for what the tenant owes (platform keys only). 10 is ten percent. "
+        "Empty: as its tier has it. 0: nothing, whatever the tier has.",
+        null=True,
+        blank=True,
     )
-    byok_fee_percent = models.DecimalField(
-        max_digits=7,
-        decimal_places=4,
-        default=Decimal(0),
-        validators=[MinValueValidator(Decimal(0))],
-        help_text="The fee for requests with the tenant's own provider key, in percent of the provider's price.",
+    byok_fee_percent = percent_field(
+        "The fee for requests with the tenant's own provider key, in percent of the provider's price. "
+        "Empty: as its tier has it.",
+        null=True,
+        blank=True,
+    )
+    prepaid = models.BooleanField(
+        default=False,
+        help_text="Requests are paid from credits granted before: one that what is left does not cover is refused.",
     )
     sandbox_enabled = models.BooleanField(
         default=False, help_text="Lets the built-in sandbox answer when it is named or when nothing else can."
@@ -239,4 +278,4 @@ class AuditEvent(models.Model):
         return f"{self.action} {self.object_label}"
 
 
-__all__ = ["ApiKey", "AuditEvent", "Membership", "Scope", "Tenant", "UsdField"]
+__all__ = ["ApiKey", "AuditEvent", "Membership", "Scope", "Tenant", "TierTerms", "UsdField"]

@@ -31,12 +31,26 @@ def panel(*, tenant: Tenant, scopes: Iterable[Budget], now: datetime) -> SafeStr
     wanted = list(scopes)
     limits = [reports.Limited(kind=one.kind, id=one.id, daily=one.daily, monthly=one.monthly) for one in wanted]
     found = iter(reports.limits_of(scopes=limits, timezone=tenant.timezone, now=now))
-    rows = [(budget.kind, budget.name, [_bar(next(found)), _bar(next(found))]) for budget in wanted]
+    rows = [(budget.kind, budget.name, [_bar(next(found), now), _bar(next(found), now)]) for budget in wanted]
     day = windows.billing_day(now, tenant.timezone)
     return render_to_string(
         "billing/admin/budgets.html", {"rows": rows, "day": day, "timezone": tenant.timezone, "month": f"{day:%B %Y}"}
     )
 
 
-def _bar(limit: dict[str, Any]) -> SafeString:
-    return dress.bar(spent=limit["spent"], held=limit["held"], limit=limit["limit"])
+def _bar(limit: dict[str, Any], now: datetime) -> SafeString:
+    bar = dress.bar(spent=limit["spent"], held=limit["held"], limit=limit["limit"])
+    if not limit["spent"]:
+        return bar
+    return dress.stack(bar, ahead_in_words(limit["expected"], limit["runs_out_at"], now=now))
+
+
+def ahead_in_words(expected: Decimal, runs_out_at: datetime | None, *, now: datetime) -> SafeString | str:
+    """Such as “at this pace $120.00 in all, used up on 2026-11-28”."""
+    words = f"at this pace {dress.usd_round(expected)} in all"
+    if runs_out_at is None:
+        return words
+    if runs_out_at <= now:
+        return dress.badge("used up", "bad")
+    moment = f"{runs_out_at:%H:%M} UTC" if runs_out_at.date() == now.date() else f"{runs_out_at:%Y-%m-%d}"
+    return dress.badge(f"{words}, used up {'at' if ':' in moment else 'on'} {moment}", "warn")

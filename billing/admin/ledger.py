@@ -89,9 +89,9 @@ class DailyUsageAdmin(ReadOnlyAdmin):
 
 @admin.register(Adjustment)
 class AdjustmentAdmin(ReadOnlyAdmin):
-    """Signed corrections of what tenants owe, each with its reason."""
+    """Signed corrections of what tenants owe, each with its reason. Entered on a tenant's page, or by the ledger."""
 
-    list_display = ["when", "tenant", "kind", "amount", "reason", "author"]
+    list_display = ["when", "tenant", "kind", "amount", "billing_day", "reason", "author"]
     list_display_links = ["when"]
     list_filter = [TenantFilter, ("kind", ChoicesDropdownFilter), ("billing_day", RangeDateFilter)]
     list_select_related = ["tenant"]
@@ -103,6 +103,7 @@ class AdjustmentAdmin(ReadOnlyAdmin):
     def when(self, obj: Adjustment) -> str:
         return dress.moment(obj.created_at)
 
-    @display(description="Amount", ordering="budget_usd")
-    def amount(self, obj: Adjustment) -> str:
-        return dress.usd(obj.budget_usd)
+    @display(description="Billed", ordering="billed_usd")
+    def amount(self, obj: Adjustment) -> SafeString:
+        prepaid = ", of its credits" if obj.is_prepaid else ""
+        return dress.stack(dress.usd(obj.billed_usd), f"budgets {dress.usd(obj.budget_usd)}{prepaid}")

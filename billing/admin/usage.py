@@ -232,7 +232,7 @@ class UsageRecordAdmin(ByRequestId, ReadOnlyAdmin):
     def cost_table(self, obj: UsageRecord) -> SafeString:
         parts = [
             ("Provider's list price", obj.cost_total_usd),
-            ("Billed to the tenant", obj.billed_usd),
+            (f"Billed to the tenant{_terms(obj)}", obj.billed_usd),
             ("Counted against budgets", obj.budget_usd),
         ]
         if obj.lost_cost_usd:
@@ -242,3 +242,18 @@ class UsageRecordAdmin(ByRequestId, ReadOnlyAdmin):
     @display(description="Decision")
     def decision_trace(self, obj: UsageRecord) -> SafeString:
         return decision(obj.decision, obj.attempts)
+
+
+def _terms(obj: UsageRecord) -> str:
+    """How what is billed follows from the list price, in words."""
+    terms = obj.terms if isinstance(obj.terms, dict) else {}
+    said = []
+    if "markup_percent" in terms:
+        said.append(f"markup of {terms['markup_percent']} %")
+    if "byok_fee_percent" in terms:
+        said.append(f"fee of {terms['byok_fee_percent']} %")
+    if "price_override" in terms:
+        said.append("at its own price")
+    if obj.is_prepaid:
+        said.append("of its prepaid credit")
+    return f" ({', '.join(said)})" if said else ""

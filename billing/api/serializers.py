@@ -123,7 +123,7 @@ class UsageRow(serializers.ModelSerializer[UsageRecord]):
             *("request_id", "tenant_id", "user_id", "key_id", "key_name", "config_id", "config_name", "credential_id"),
             *("provider", "provider_id", "model", "model_id", "model_name", "power_level", "task_type"),
             *("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens"),
-            *("total_tokens", "price_version_id", "price_lines"),
+            *("total_tokens", "price_version_id", "price_lines", "terms", "is_prepaid"),
             *("cost_input_usd", "cost_output_usd", "cost_total_usd", "billed_usd", "budget_usd", "held_usd"),
             *("used_byok", "key_source", "latency_ms", "ttft_ms", "tokens_per_second", "streamed"),
             *("status", "status_code", "error_code", "error_message", "was_fallback", "fallback_reason"),
@@ -268,6 +268,10 @@ class Limit(serializers.Serializer[Any]):
     held = Usd(help_text="Promised to requests under way.")
     left = Usd(allow_null=True)
     resets_at = serializers.DateTimeField()
+    expected = Usd(help_text="What the period will come to at its present pace: spent / elapsed x its length.")
+    runs_out_at = serializers.DateTimeField(
+        allow_null=True, help_text="When the limit is reached at this pace; null if not before it resets."
+    )
 
 
 class Me(serializers.Serializer[Any]):

@@ -1,8 +1,8 @@
-"""Usage, statements, alerts and subscriptions to them; each URL answers with and without a trailing slash."""
+"""Usage, credits, adjustments, statements, alerts and subscriptions; each URL answers with and without a slash."""
 
 from django.urls import URLPattern, URLResolver
 
-from billing.api import alerts, statements, views
+from billing.api import alerts, credits, statements, views  # noqa: A004 - named for what it serves
 from tenants.api.routes import route
 
 _ALL = {"get": "list", "post": "create"}
@@ -14,6 +14,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *route("me", views.WhoAmI),
     *route("llm/usage", views.UsageList),
     *route("llm/usage/summary", views.UsageSummary),
+    *route("llm/credits", credits.OwnCredits),
+    *route("llm/adjustments", credits.OwnAdjustments),
+    *route("admin/tenants/<str:tenant>/credits", credits.TenantCredits),
+    *route("admin/tenants/<str:tenant>/credits/<str:grant>/correct", credits.CorrectGrant),
+    *route("admin/tenants/<str:tenant>/adjustments", credits.TenantAdjustments),
     *route("admin/usage", views.AdminUsageList),
     *route("admin/usage/summary", views.AdminUsageSummary),
     *route("admin/usage/top-models", views.AdminTopModels),

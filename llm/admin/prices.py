@@ -17,7 +17,7 @@ from unfold.widgets import UnfoldAdminDecimalFieldWidget
 
 from llm.catalog import prices
 from llm.choices import Meter, PriceStatus, ServiceTier
-from llm.models import LLMModel, PriceComponent, PriceVersion
+from llm.models import LLMModel, OverrideComponent, PriceComponent, PriceVersion
 from tenants.admin import dress
 from tenants.admin.base import ReadOnlyInline, actor_of, display
 from tenants.admin.pages import MomentInput, PageForm
@@ -62,11 +62,11 @@ def usd_field(help_text: str, **options: Any) -> forms.DecimalField:
     )
 
 
-def component_in_words(component: PriceComponent) -> str:
+def component_in_words(component: PriceComponent | OverrideComponent) -> str:
     """Such as `Input tokens: $3.00 per 1M above 200,000 prompt tokens`."""
     quantity = "1M" if component.unit_quantity == 1_000_000 else f"{component.unit_quantity:,}"
     tier = f" above {component.above_tokens:,} prompt tokens" if component.above_tokens else ""
-    if component.service_tier != ServiceTier.STANDARD:
+    if isinstance(component, PriceComponent) and component.service_tier != ServiceTier.STANDARD:
         tier += f" ({component.get_service_tier_display().lower()}, not served)"
     return f"{component.get_meter_display()}: {dress.usd(component.unit_price_usd)} per {quantity}{tier}"
 

@@ -8,6 +8,7 @@ from django.urls import URLPattern, URLResolver
 from llm.api import admin_views, alerts, byok_views, views
 from llm.api.breakers import BreakerViewSet
 from llm.api.completions import ExplainView, completion_routes
+from llm.api.override_views import OverrideViewSet
 from llm.api.price_views import APPROVE, PriceViewSet, ProposalViewSet
 from llm.api.requests import RequestDetail
 from tenants.api.routes import route
@@ -33,6 +34,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *route("llm/byok/keys/<str:own_key>/validate", byok_views.OwnKeyViewSet, {"post": "validate"}),
     *route("llm/byok/keys/<str:own_key>/rotate", byok_views.OwnKeyViewSet, {"post": "rotate"}),
     *route("llm/requests/<str:request_id>", RequestDetail),
+    *route("admin/tenants/<str:tenant>/prices", OverrideViewSet, _LIST),
+    *route("admin/tenants/<str:tenant>/prices/<str:price>", OverrideViewSet, {"get": "retrieve", "delete": "destroy"}),
     *route("admin/llm/providers", admin_views.AdminProviderViewSet, _LIST),
     *route(_PROVIDER, admin_views.AdminProviderViewSet, _DETAIL),
     *route(f"{_PROVIDER}/health", admin_views.AdminProviderViewSet, {"get": "health"}),

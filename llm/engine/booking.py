@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from billing.errors import BudgetExceeded
+from billing.errors import BudgetExceeded, CreditsExhausted
 from billing.ledger import Extend, Hold, Ledger, Reserve, Settle
 from billing.money import Charge
 from llm.calls import Call, Usage
@@ -62,10 +62,10 @@ class Booking:
         Raises BudgetExceeded with the decision, which names each refused target.
         """
         refusal: BudgetExceeded | None = None
-        refused_at: Decimal | None = None
+        refused_at: dict[str, Decimal] = {}  # what did not fit: of budgets, of prepaid credit
         for target in self.decision.targets:
             worst = self._worst(target)
-            if refused_at is not None and worst.budget >= refused_at:
+            if any(getattr(worst, of) >= amount for of, amount in refused_at.items()):
                 self._reject(target, "It would cost at least as much as one that the budget refused.")
                 continue
             try:
@@ -73,7 +73,9 @@ class Booking:
                 self.target = target
                 return
             except BudgetExceeded as error:
-                refusal, refused_at = refusal or error, worst.budget
+                refusal = refusal or error
+                of = "billed" if isinstance(error, CreditsExhausted) else "budget"
+                refused_at[of] = getattr(worst, of)
                 self._reject(target, error.message)
         assert refusal is not None
         refusal.decision = replace(self.decision, targets=())
@@ -83,10 +85,14 @@ class Booking:
         """Take the next target, raising the hold if it is dearer. False if a budget has no room: it is skipped."""
         hold = self._hold
         assert hold is not None
-        facts = self._opening(target, self._worst(target))
-        amount = facts["held_usd"]
-        if amount > hold.amount:
-            extend = Extend(hold=hold, amount=amount, facts=facts, now=self.request.now)
+        worst = self._worst(target)
+        facts = self._opening(target, worst)
+        # Dearer for budgets or for prepaid credit: an own key before it may hold much of one and little of the other.
+        amount = max(worst.budget, hold.amount)
+        credit = None if hold.credit is None else max(worst.billed, hold.credit)
+        if amount > hold.amount or credit != hold.credit:
+            facts["held_usd"] = amount
+            extend = Extend(hold=hold, amount=amount, credit=credit, facts=facts, now=self.request.now)
             try:
                 self._hold = await self.ledger.extend(extend)
             except BudgetExceeded as error:
@@ -171,7 +177,10 @@ class Booking:
         return bookkeeping.worst_case(target, self.request, self.tenant)
 
     def _opening(self, target: Target, worst: Charge) -> dict[str, Any]:
-        return bookkeeping.opening_facts(self.request, self.caller, self.decision, target, worst)
+        facts = bookkeeping.opening_facts(self.request, self.caller, self.decision, target, worst)
+        if self.tenant.prepaid:
+            facts["is_prepaid"] = True
+        return facts
 
     def _reservation(self, target: Target, worst: Charge) -> Reserve:
         caller, request = self.caller, self.request
@@ -186,6 +195,7 @@ class Booking:
             amount=self._facts["held_usd"],
             facts=self._facts,
             now=request.now,
+            credit=worst.billed if self.tenant.prepaid else None,
         )
 
     def _reject(self, target: Target, detail: str) -> None:

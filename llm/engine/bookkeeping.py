@@ -1,8 +1,9 @@
 """What a request costs and the usage row it leaves. Pure: completion.py decides when, billing.ledger writes."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -10,13 +11,14 @@ import orjson
 
 from billing import pricing
 from billing.models import UsageRecord
-from billing.money import Charge, charge
+from billing.money import Charge, at_own_price, charge
 from llm.calls import Usage
 from llm.engine import tokens
 from llm.providers import usage as reported
 from llm.types import ChatRequest, Decision, Target, TenantState
 from tenants.auth import Caller
 
+logger = logging.getLogger(__name__)
 ZERO = Decimal(0)
 NOTHING_USED = Usage(prompt_tokens=0, completion_tokens=0)
 NO_COST = pricing.Cost(lines=(), input=ZERO, output=ZERO, total=ZERO)
@@ -62,17 +64,40 @@ class Result:
 def worst_case(target: Target, request: ChatRequest, tenant: TenantState) -> Charge:
     """The most this target can cost for this request."""
     bound = request.size.bound(target.model.context_window, target.model.provider.dialect)
-    cost = pricing.worst_case(
-        target.card,
-        input_bound=bound,
-        output_bound=target.output_cap * request.route.choices,
-        cache_writes=request.cache_writes or target.model.provider.dialect not in _CACHES_IF_ASKED,
-    )
-    return _charge(cost, target, tenant)
+    output_bound = target.output_cap * request.route.choices
+    cache_writes = request.cache_writes or target.model.provider.dialect not in _CACHES_IF_ASKED
+    cost = pricing.worst_case(target.card, input_bound=bound, output_bound=output_bound, cache_writes=cache_writes)
+    card = _own_card(target, tenant, request.now)
+    if card is None:
+        return _charge(cost, target, tenant)
+    own = pricing.worst_case(card, input_bound=bound, output_bound=output_bound, cache_writes=cache_writes)
+    return at_own_price(cost, billed=own, terms={"price_override": str(card.version_id)})
 
 
 def _charge(cost: Decimal, target: Target, tenant: TenantState) -> Charge:
     return charge(cost, byok=target.key_source == "byok", markup=tenant.markup, byok_fee=tenant.byok_fee)
+
+
+def _own_card(target: Target, tenant: TenantState, at: datetime) -> pricing.PriceCard | None:
+    """The tenant's own price at that moment, where it is the platform that bills."""
+    if not tenant.overrides or target.key_source == "byok":
+        return None
+    return tenant.own_card(target.model.id, at)
+
+
+def _charge_of(cost: pricing.Cost, usage: Usage, target: Target, tenant: TenantState, at: datetime) -> Charge:
+    """What is owed for a usage. Where the tenant's own price lacks a meter that was used, the list price stands."""
+    card = None if cost is NO_COST else _own_card(target, tenant, at)
+    if card is not None:
+        try:
+            own = pricing.price(card, usage.meters(), prompt_tokens=usage.prompt_tokens)
+        except pricing.Unpriced:
+            logger.error("Price override %s lacks a meter of %s", card.version_id, target.model.reference)
+        else:
+            lines = [line.as_json() for line in own.lines]
+            terms = {"price_override": str(card.version_id), "lines": lines}
+            return at_own_price(cost.total, billed=own.total, terms=terms)
+    return _charge(cost.total, target, tenant)
 
 
 def usage_of(raw: Mapping[str, Any] | None, target: Target, request: ChatRequest, produced_bytes: int) -> Usage:
@@ -127,6 +152,7 @@ def opening_facts(
         "cost_total_usd": worst.cost,
         "billed_usd": worst.billed,
         "budget_usd": worst.budget,
+        "terms": worst.terms,
         "decision": {"requested": decision.requested, "chosen": target.model.reference, "reason": decision.reason},
     }
 
@@ -154,7 +180,8 @@ def closing_row(
     cost = NO_COST
     if usage is not NOTHING_USED:
         cost = pricing.price(target.card, usage.meters(), prompt_tokens=usage.prompt_tokens)
-    charged = _charge(cost.total, target, tenant)
+    # The terms in force are those of the reserve: the same state, asked about the same moment.
+    charged = _charge_of(cost, usage, target, tenant, opening["created_at"])
     first = decision.targets[0]
     fell_back = target.model.id != first.model.id or target.credential != first.credential
     # Without an attempt before it the first target was passed over at the reserve.
@@ -175,6 +202,7 @@ def closing_row(
         "cost_total_usd": cost.total,
         "billed_usd": charged.billed,
         "budget_usd": charged.budget,
+        "terms": charged.terms,
         "lost_cost_usd": sum((attempt.lost_usd for attempt in result.attempts), ZERO),
         "latency_ms": result.latency_ms,
         "ttft_ms": result.ttft_ms,

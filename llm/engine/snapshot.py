@@ -159,11 +159,11 @@ def card_of(version: models.PriceVersion) -> PriceCard:
         number=version.number,
         effective_from=version.effective_from,
         effective_to=version.effective_to,
-        tiers=_whole_tiers(tiers),
+        tiers=whole_tiers(tiers),
     )
 
 
-def _whole_tiers(named: Mapping[int, Mapping[str, Rate]]) -> tuple[Tier, ...]:
+def whole_tiers(named: Mapping[int, Mapping[str, Rate]]) -> tuple[Tier, ...]:
     """Highest threshold first. A tier prices what it names; for the rest the price of the tier below goes on."""
     found: list[Tier] = []
     rates: dict[str, Rate] = {}

@@ -1,4 +1,4 @@
-"""What a tenant set up, as routing needs it: configs, own provider keys, markup. At most a second old.
+"""What a tenant set up and what it pays: configs, own provider keys, markup, own prices. At most a second old.
 
 And what becomes of an own key that its provider refuses: marked invalid, unless it was just rotated.
 """
@@ -6,15 +6,16 @@ And what becomes of an own key that its provider refuses: marked invalid, unless
 import logging
 import uuid
 from collections import defaultdict
-from decimal import Decimal
 
 from django.utils import timezone
 
+from billing.pricing import PriceCard, Rate
 from llm import models
-from llm.catalog import validation
+from llm.catalog import overrides, validation
+from llm.engine import snapshot
 from llm.fields import CannotDecrypt, Secret
 from llm.types import Config, Credential, TenantState
-from tenants import audit, scoping
+from tenants import audit, scoping, terms
 from tenants.auth import Cache
 from tenants.errors import Unavailable
 from tenants.models import Tenant
@@ -36,15 +37,37 @@ def load(tenant_id: uuid.UUID) -> TenantState:
             usable[row.provider_id].append(credential)
     configs = [_config(row) for row in scoping.rows(models.LLMConfig, tenant_id=tenant_id)]
     default = scoping.rows(models.LLMConfig, tenant_id=tenant_id).filter(is_tenant_default=True).first()
-    markup, fee = Tenant.objects.values_list("markup_percent", "byok_fee_percent").get(pk=tenant_id)
+    tenant = Tenant.objects.get(pk=tenant_id)
+    owed = terms.of(tenant)
     return TenantState(
         configs={config.name: config for config in configs},
         default_config=None if default is None else _config(default),
         byok={provider_id: tuple(group) for provider_id, group in usable.items()},
         byok_unusable=frozenset(unusable - set(usable)),
-        markup=Decimal(markup) / 100,
-        byok_fee=Decimal(fee) / 100,
+        markup=owed.markup_percent / 100,
+        byok_fee=owed.byok_fee_percent / 100,
+        overrides=_overrides(tenant_id),
+        prepaid=tenant.prepaid,
     )
+
+
+def _overrides(tenant_id: uuid.UUID) -> dict[uuid.UUID, tuple[PriceCard, ...]]:
+    """The tenant's own prices by model, newest first."""
+    cards: dict[uuid.UUID, list[PriceCard]] = defaultdict(list)
+    for row in overrides.mattering(tenant_id=tenant_id, now=timezone.now()):
+        tiers: dict[int, dict[str, Rate]] = defaultdict(dict)
+        for one in row.components.all():
+            tiers[one.above_tokens][one.meter] = Rate(price=one.unit_price_usd, quantity=one.unit_quantity)
+        cards[row.model_id].append(
+            PriceCard(
+                version_id=row.pk,
+                number=row.number,
+                effective_from=row.effective_from,
+                effective_to=row.effective_to,
+                tiers=snapshot.whole_tiers(tiers),
+            )
+        )
+    return {model_id: tuple(group) for model_id, group in cards.items()}
 
 
 def _credential(row: models.ProviderCredential) -> Credential | None:

@@ -4,6 +4,7 @@ from llm.models.catalog import LLMModel, LLMProvider
 from llm.models.configs import LLMConfig
 from llm.models.credentials import ProviderCredential
 from llm.models.health import LLMBreaker, ProviderHealthCheck
+from llm.models.overrides import OverrideComponent, PriceOverride
 from llm.models.price_review import PricePolicy, PriceProposal, PriceTask
 from llm.models.prices import PriceComponent, PriceVersion
 from llm.models.routing import LLMRoutingRule, PowerLevelPolicy, RouteRefusal
@@ -14,8 +15,10 @@ __all__ = [
     "LLMModel",
     "LLMProvider",
     "LLMRoutingRule",
+    "OverrideComponent",
     "PowerLevelPolicy",
     "PriceComponent",
+    "PriceOverride",
     "PricePolicy",
     "PriceProposal",
     "PriceTask",

@@ -240,6 +240,10 @@ SPECTACULAR_SETTINGS = {
         "KindEnum": "llm.choices.Kind",
         "AlertEventEnum": "billing.alert_models.Event",
         "DeliveryStatusEnum": "billing.alert_models.AlertDelivery.Status",
+        "AdjustmentKindEnum": "billing.models.Adjustment.Kind",
+        "CreditEntryKindEnum": "billing.credit_models.CreditEntry.Kind",
+        "CreditSourceEnum": "billing.credit_models.CreditEntry.Source",
+        "TermsSourceEnum": "tenants.api.serializers.SOURCES",
         "SubscriptionKindEnum": "billing.alert_models.AlertSubscription.Kind",
     },
     # From the wheel, so that the documentation works offline.

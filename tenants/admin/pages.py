@@ -11,6 +11,8 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from unfold import widgets
 
+from tenants.errors import TollgateError
+
 _WIDGETS: Mapping[type[forms.Widget], type[Any]] = {
     forms.TextInput: widgets.UnfoldAdminTextInputWidget,
     forms.NumberInput: widgets.UnfoldAdminDecimalFieldWidget,
@@ -65,6 +67,12 @@ class ConfirmForm(PageForm):
     reason = forms.CharField(
         required=False, max_length=1000, help_text="Kept in the audit log with what changed and who did it."
     )
+
+
+def refused(form: forms.Form, error: TollgateError, names: Mapping[str, str] | None = None) -> None:
+    """A domain error on the field it is about; `names` are fields that are called otherwise here."""
+    field = (names or {}).get(error.param or "", error.param)
+    form.add_error(field if field in form.fields else None, error.message)
 
 
 def form_page(

@@ -1,10 +1,12 @@
 """Tenants and their members. The project's admin adds what other apps know of a tenant: configs and budgets."""
 
+from decimal import Decimal
 from typing import Any
 
 from django.contrib import admin
 from django.db import transaction
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Case, Count, IntegerField, OuterRef, Q, QuerySet, Subquery, Value, When
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.safestring import SafeString
 from unfold.enums import ActionVariant
@@ -13,7 +15,10 @@ from tenants.admin import dress
 from tenants.admin.base import ModelAdmin, TabularInline, action, audited, change_url, display
 from tenants.admin.keys import KeyInline, issue_page
 from tenants.admin.pages import ConfirmForm, form_page
-from tenants.models import Membership, Tenant
+from tenants.models import Membership, Tenant, TierTerms
+from tenants.tiers import RANK
+
+ZERO = Decimal(0)
 
 
 class MemberInline(TabularInline):
@@ -45,8 +50,8 @@ def set_active(request: HttpRequest, tenants: QuerySet[Tenant], *, active: bool)
 class TenantAdmin(ModelAdmin):
     """Customers: tier, budgets, keys, members."""
 
-    list_display = ["slug", "name", "tier", "state", "key_count", "daily", "monthly", "markup"]
-    list_filter = ["is_active", "tier", "sandbox_enabled"]
+    list_display = ["slug", "name", "tier", "state", "key_count", "daily", "monthly", "owes"]
+    list_filter = ["is_active", "tier", "prepaid", "sandbox_enabled"]
     ordering = ["slug"]
     search_fields = ["slug", "name"]
     actions = ["suspend_selected", "resume_selected"]
@@ -55,13 +60,17 @@ class TenantAdmin(ModelAdmin):
     fieldsets = [
         (None, {"fields": [("slug", "name"), ("tier", "timezone"), "is_active"]}),
         ("Budgets", {"fields": [("budget_limit_daily", "budget_limit_monthly")]}),
-        ("What the tenant owes", {"fields": [("markup_percent", "byok_fee_percent")]}),
+        ("What the tenant owes", {"fields": [("markup_percent", "byok_fee_percent"), "prepaid"]}),
         ("Routing", {"fields": [("sandbox_enabled", "allow_model_fallback")]}),
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
         found: QuerySet[Tenant] = super().get_queryset(request)
-        return found.annotate(live_keys=Count("keys", filter=Q(keys__revoked_at__isnull=True), distinct=True))
+        tier = TierTerms.objects.filter(tier=OuterRef("tier"))
+        return found.annotate(
+            live_keys=Count("keys", filter=Q(keys__revoked_at__isnull=True), distinct=True),
+            markup=Coalesce("markup_percent", Subquery(tier.values("markup_percent")[:1]), Value(ZERO)),
+        )
 
     def has_issue_key_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         return request.user.has_perm("tenants.add_apikey")
@@ -82,9 +91,11 @@ class TenantAdmin(ModelAdmin):
     def monthly(self, obj: Tenant) -> str:
         return dress.usd(obj.budget_limit_monthly, none="no limit")
 
-    @display(description="Markup", ordering="markup_percent")
-    def markup(self, obj: Tenant) -> str:
-        return f"{obj.markup_percent.normalize():f} %"
+    @display(description="Markup", ordering="markup")
+    def owes(self, obj: Tenant) -> SafeString:
+        share: Decimal = getattr(obj, "markup", ZERO)
+        said = "own" if obj.markup_percent is not None else "as its tier"
+        return dress.stack(f"{share.normalize():f} %", "prepaid, " + said if obj.prepaid else said)
 
     @admin.action(description="Suspend the selected tenants", permissions=["change"])
     def suspend_selected(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
@@ -130,3 +141,43 @@ class TenantAdmin(ModelAdmin):
         return form_page(
             request, form, title=f"{verb} {tenant}", submit=verb, back=change_url(tenant), opts=self.opts, intro=intro
         )
+
+
+@admin.register(TierTerms)
+class TierTermsAdmin(ModelAdmin):
+    """What tenants of each tier owe unless they have terms of their own. A change is live within two seconds."""
+
+    list_display = ["tier", "markup", "fee", "followers"]
+    fields = ["tier", ("markup_percent", "byok_fee_percent")]
+    actions = None
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[TierTerms]:
+        found: QuerySet[TierTerms] = super().get_queryset(request)
+        same = Tenant.objects.filter(tier=OuterRef("tier"), markup_percent__isnull=True).order_by().values("tier")
+        return found.annotate(following=Subquery(same.annotate(number=Count("pk")).values("number")))
+
+    def get_ordering(self, request: HttpRequest) -> list[Any]:
+        """The lowest tier first."""
+        return [Case(*(When(tier=tier, then=rank) for tier, rank in RANK.items()), output_field=IntegerField())]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """There is a row for each tier already."""
+        return False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return [] if obj is None else ["tier"]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @display(description="Markup", ordering="markup_percent")
+    def markup(self, obj: TierTerms) -> str:
+        return f"{obj.markup_percent.normalize():f} %"
+
+    @display(description="Fee for own keys", ordering="byok_fee_percent")
+    def fee(self, obj: TierTerms) -> str:
+        return f"{obj.byok_fee_percent.normalize():f} %"
+
+    @display(description="Tenants without a markup of their own")
+    def followers(self, obj: TierTerms) -> int:
+        return int(getattr(obj, "following", None) or 0)

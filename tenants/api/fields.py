@@ -11,9 +11,8 @@ from django.db import models
 from rest_framework import serializers
 from rest_framework.validators import UniqueValidator
 
-from tenants.fields import PLACES, UsdField
+from tenants.fields import MAX_USD, PLACES, UsdField
 
-MAX_USD = Decimal(900_000_000)  # SQLite keeps money as a 64-bit integer of 1e-10 USD
 MAX_WHOLE = 2**31 - 1
 
 

@@ -6,15 +6,16 @@ from typing import Any, ClassVar
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from tenants import members
-from tenants.api.fields import Choice, Percent, StrictModelSerializer, StrictSerializer, Text, Usd, Whole
+from tenants import members, terms
+from tenants.api.fields import Choice, Percent, StrictModelSerializer, StrictSerializer, Text, Usd, Whole, usd
 from tenants.auth import Caller
 from tenants.errors import NotFound
 from tenants.keys import KeySpec
-from tenants.models import DEFAULT_SCOPES, ApiKey, Membership, Scope, Tenant, valid_model_list
+from tenants.models import DEFAULT_SCOPES, ApiKey, Membership, Scope, Tenant, TierTerms, valid_model_list
 
 _MOST_MODELS = 1000
 _MOST_OVERLAP_H = 168
+SOURCES = [("tenant", "The tenant's own"), ("tier", "Its tier's")]
 
 
 class StringList(serializers.ListField):
@@ -27,11 +28,18 @@ class StringList(serializers.ListField):
 
 
 class TenantSerializer(StrictModelSerializer):
-    """A tenant. `name` defaults to the slug; limits are USD per calendar day or month, null for none."""
+    """A tenant. `name` defaults to the slug; limits are USD per calendar day or month, null for none.
+
+    The percentages read as they are in force: the tenant's own, else its tier's. Writing one makes it the tenant's own,
+    null gives it back to the tier.
+    """
 
     name = Text(max_length=200, required=False)
-    markup_percent = Percent(required=False)
-    byok_fee_percent = Percent(required=False)
+    markup_percent = Percent(required=False, allow_null=True)
+    byok_fee_percent = Percent(required=False, allow_null=True)
+    markup_source = serializers.ChoiceField(choices=SOURCES, read_only=True)
+    byok_fee_source = serializers.ChoiceField(choices=SOURCES, read_only=True)
+    _tiers: dict[str, TierTerms] | None = None
 
     class Meta:
         model = Tenant
@@ -45,15 +53,46 @@ class TenantSerializer(StrictModelSerializer):
             "budget_limit_monthly",
             "is_active",
             "markup_percent",
+            "markup_source",
             "byok_fee_percent",
+            "byok_fee_source",
+            "prepaid",
             "sandbox_enabled",
             "allow_model_fallback",
             "created_at",
             "updated_at",
         ]
 
+    def to_representation(self, instance: Tenant) -> Any:
+        if self._tiers is None:
+            self._tiers = terms.of_tiers()  # one query for a whole list
+        owed = terms.of(instance, self._tiers)
+        instance.markup_source = "tenant" if owed.own_markup else "tier"  # type: ignore[attr-defined]  # read below
+        instance.byok_fee_source = "tenant" if owed.own_fee else "tier"  # type: ignore[attr-defined]
+        shown = super().to_representation(instance)
+        shown["markup_percent"], shown["byok_fee_percent"] = usd(owed.markup_percent), usd(owed.byok_fee_percent)
+        return shown
+
+    def to_internal_value(self, data: Any) -> Any:
+        values = super().to_internal_value(data)
+        if isinstance(self.instance, Tenant):
+            owed = terms.of(self.instance)
+            for name, source in (("markup_percent", "markup_source"), ("byok_fee_percent", "byok_fee_source")):
+                # Sent back as it was read: the tier's, and it stays so.
+                if data.get(source) == "tier" and values.get(name) == getattr(owed, name):
+                    values[name] = None
+        return values
+
     def create(self, validated_data: dict[str, Any]) -> Tenant:
         return Tenant.objects.create(**{"name": validated_data["slug"]} | validated_data)
+
+
+class TierSerializer(StrictSerializer):
+    """What tenants of a tier owe unless they have terms of their own, in percent of the provider's price."""
+
+    tier = serializers.CharField(read_only=True)
+    markup_percent = Percent(help_text="Added with a platform key.")
+    byok_fee_percent = Percent(help_text="The fee for requests with the tenant's own provider key.")
 
 
 @extend_schema_field({"type": "string", "nullable": True, "description": "A member's user id or user name."})

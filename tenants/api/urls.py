@@ -4,7 +4,7 @@ from django.urls import URLPattern, URLResolver
 
 from tenants.api import own_views, schema  # noqa: F401  # registers how our keys are documented
 from tenants.api.routes import route
-from tenants.api.views import KeyViewSet, TenantViewSet
+from tenants.api.views import KeyViewSet, TenantViewSet, TierViewSet
 
 _CHANGE = "tenants.change_tenant"
 
@@ -17,6 +17,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
         "members/<str:member>",
         own_views.MemberViewSet,
         {"get": "retrieve", "patch": "partial_update", "delete": "destroy"},
+    ),
+    *route("admin/tiers", TierViewSet, {"get": "list"}),
+    *route(
+        "admin/tiers/<str:tier>",
+        TierViewSet,
+        {"get": "retrieve", "put": "update", "patch": "partial_update"},
     ),
     *route("admin/tenants", TenantViewSet, {"get": "list", "post": "create"}),
     *route(

@@ -10,10 +10,12 @@ from rest_framework import mixins, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from tenants import scoping, standing
+from tenants import scoping, standing, terms
 from tenants.api import serializers
 from tenants.api.audited import AuditedMixin, StaffView, actor_of
-from tenants.models import ApiKey, Tenant
+from tenants.errors import NotFound
+from tenants.models import ApiKey, Tenant, TierTerms
+from tenants.tiers import Tier
 
 
 def tenant_of(reference: str) -> Tenant:
@@ -64,6 +66,46 @@ class TenantViewSet(
         row, reason = self.get_object(), _reason(request)
         row = standing.resume(tenant=row, actor=actor_of(request), now=timezone.now(), reason=reason)
         return Response(self.get_serializer(row).data)
+
+
+class TierViewSet(StaffView, viewsets.ViewSet):
+    """What tenants of each tier owe, unless they have terms of their own."""
+
+    staff_permission = "tenants.{verb}_tierterms"
+
+    @extend_schema(operation_id="admin_tiers_list", responses=serializers.TierSerializer(many=True))
+    def list(self, request: Request) -> Response:
+        """The four tiers, the lowest first."""
+        rows = serializers.TierSerializer(list(terms.of_tiers().values()), many=True).data
+        return Response({"count": len(rows), "next": None, "previous": None, "results": rows})
+
+    @extend_schema(operation_id="admin_tiers_retrieve", responses=serializers.TierSerializer)
+    def retrieve(self, request: Request, tier: str) -> Response:
+        return Response(serializers.TierSerializer(self.row(tier)).data)
+
+    @extend_schema(request=serializers.TierSerializer, responses=serializers.TierSerializer)
+    def update(self, request: Request, tier: str) -> Response:
+        """Live within two seconds; what was billed stays billed."""
+        return self.change(request, tier, partial=False)
+
+    @extend_schema(request=serializers.TierSerializer, responses=serializers.TierSerializer)
+    def partial_update(self, request: Request, tier: str) -> Response:
+        """The same for some of the fields."""
+        return self.change(request, tier, partial=True)
+
+    def change(self, request: Request, tier: str, *, partial: bool) -> Response:
+        given = serializers.TierSerializer(self.row(tier), data=request.data, partial=partial)
+        given.is_valid(raise_exception=True)
+        row = terms.change(
+            tier=tier.removesuffix("/"), values=given.validated_data, actor=actor_of(request), now=timezone.now()
+        )
+        return Response(serializers.TierSerializer(row).data)
+
+    def row(self, tier: str) -> TierTerms:
+        found = terms.of_tiers().get(tier.removesuffix("/"))
+        if found is None:
+            raise NotFound(f"There is no such tier. They are: {', '.join(Tier.values)}.")
+        return found
 
 
 def _reason(request: Request) -> str:

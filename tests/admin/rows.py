@@ -6,11 +6,12 @@ from decimal import Decimal
 from typing import Any
 
 from billing.alert_models import Alert, AlertDelivery, AlertSubscription
+from billing.credit_models import CreditEntry
 from billing.models import Adjustment, BudgetWindow, DailyUsage, Hold, UsageRecord
 from billing.statement_models import Statement
 from billing.statements import closing
 from llm.catalog import prices
-from llm.models import LLMModel, PriceProposal, PriceTask, RouteRefusal
+from llm.models import LLMModel, PriceOverride, PriceProposal, PriceTask, RouteRefusal
 from tenants import audit
 from tenants.ids import uuid7
 from tenants.models import Tenant
@@ -95,6 +96,21 @@ def adjustment(tenant: Tenant) -> Adjustment:
 def statement(tenant: Tenant) -> Statement:
     """Its September, finalised."""
     return closing.finalise(tenant=tenant, month=date(2026, 9, 1), actor=audit.system(HOSTILE), now=NOW)
+
+
+def credit(tenant: Tenant) -> CreditEntry:
+    return CreditEntry.objects.create(
+        tenant=tenant, number=1, kind="grant", amount=Decimal(5), source="purchase", reason=HOSTILE, author="grace",
+        spent_then=Decimal(0), created_at=NOW,
+    )  # fmt: skip
+
+
+def own_price(tenant: Tenant, model: LLMModel) -> PriceOverride:
+    row = PriceOverride.objects.create(
+        tenant=tenant, model=model, number=1, effective_from=NOW, recorded_at=NOW, reason=HOSTILE, author="grace"
+    )
+    row.components.create(meter="input", unit_price_usd=Decimal("1.5"))
+    return row
 
 
 def alert(tenant: Tenant) -> Alert:

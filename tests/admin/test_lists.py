@@ -28,6 +28,9 @@ LISTS = {
     "llm_llmconfig": 6,
     "llm_routerefusal": 5,
     "tenants_tenant": 5,
+    "tenants_tierterms": 5,
+    "llm_priceoverride": 6,
+    "billing_creditentry": 6,
     "tenants_apikey": 5,
     "tenants_auditevent": 4,
     "billing_usagerecord": 5,
@@ -56,6 +59,8 @@ def full(gpt: LLMModel, acme: Tenant, globex: Tenant) -> None:
         rows.adjustment(tenant)
         rows.alert(tenant)
         rows.statement(tenant)
+        rows.credit(tenant)
+        rows.own_price(tenant, gpt)
         rows.window("tenant", tenant.pk, "day", rows.NOW.date(), "1.25", "0.5")
         rows.window("key", key.pk, "month", rows.NOW.date().replace(day=1), "2")
     for number in range(6):

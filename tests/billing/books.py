@@ -53,7 +53,10 @@ class Books:
             "budget_limit_monthly": None if monthly is None else usd(monthly),
         }
 
-    def ask(self, amount: str | Decimal, *, now: datetime = NOW, **facts: Any) -> Reserve:
+    def ask(
+        self, amount: str | Decimal, *, now: datetime = NOW, credit: str | Decimal | None = None, **facts: Any
+    ) -> Reserve:
+        """`credit`: what it holds of prepaid credit, where the tenant pays in advance."""
         request_id = uuid7()
         return Reserve(
             request_id=request_id,
@@ -64,6 +67,7 @@ class Books:
             amount=usd(amount),
             facts=self.facts(request_id, usd(amount), now, **facts),
             now=now,
+            credit=None if credit is None else usd(credit),
         )
 
     def facts(self, request_id: uuid.UUID, amount: Decimal, now: datetime = NOW, **facts: Any) -> dict[str, Any]:
@@ -82,11 +86,22 @@ class Books:
         }
 
     def settle(self, hold: Held, amount: str | Decimal, *, now: datetime = NOW, **facts: Any) -> Settle:
-        row = self.facts(hold.request_id, usd(amount), now, held_usd=hold.amount, billing_day=hold.billing_day)
+        row = self.facts(
+            hold.request_id,
+            usd(amount),
+            now,
+            held_usd=hold.amount,
+            billing_day=hold.billing_day,
+            is_prepaid=hold.credit is not None,
+        )
         return Settle(hold=hold, usage={**row, "status": "completed", "status_code": 200, **facts}, now=now)
 
-    def extend(self, hold: Held, amount: str | Decimal, *, now: datetime = NOW) -> Extend:
-        return Extend(hold=hold, amount=usd(amount), facts=self.facts(hold.request_id, usd(amount), now), now=now)
+    def extend(
+        self, hold: Held, amount: str | Decimal, *, now: datetime = NOW, credit: str | Decimal | None = None
+    ) -> Extend:
+        facts = self.facts(hold.request_id, usd(amount), now)
+        more = None if credit is None else usd(credit)
+        return Extend(hold=hold, amount=usd(amount), facts=facts, now=now, credit=more)
 
     @staticmethod
     def void(hold: Held, *, now: datetime = NOW) -> Void:
@@ -114,7 +129,12 @@ def holds() -> int:
 def assert_books_agree() -> None:
     """What `reconcile --check` says, also inside the transaction of a test, which has its one snapshot anyway."""
     if connection.in_atomic_block:
-        found = [*reconcile._spent(), *reconcile._held(), *reconcile._settled_and_held()]
+        found = [
+            *reconcile._spent(),
+            *reconcile._held(),
+            *reconcile._credits(),
+            *reconcile._settled_and_held(),
+        ]
     else:
         found = reconcile.check(now=datetime.now(UTC))
     assert [str(difference) for difference in found] == []

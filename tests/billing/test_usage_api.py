@@ -264,6 +264,8 @@ def test_me_says_who_i_am_and_what_is_left(api, acme):
     assert (me["tier"], me["key"]["name"], me["key"]["scopes"]) == ("free", "reader", ["usage:read"])
     assert "digest" not in json.dumps(me)
     midnight = f"{today() + timedelta(days=1)}T00:00:00Z"
+    ahead = [(Decimal(one.pop("expected")), one.pop("runs_out_at")) for one in me["limits"]]
+    assert all(expected >= Decimal("0.4") for expected, _ in ahead)  # its formula: tests/billing/test_forecast.py
     assert me["limits"][0] == {
         "scope": "key",
         "period": "day",

@@ -2,6 +2,7 @@
 
 python -m tests.faults.books prepare PROVIDER_URL     migrate, make tenant, model, price and keys; print them as JSON
 python -m tests.faults.books audit                    print every difference that `reconcile` finds, as JSON
+python -m tests.faults.books grant USD [SECONDS]      give the tenant credit, that may expire, and make it prepaid
 """
 
 import json
@@ -99,6 +100,12 @@ class Books:
         [(spent, held, used, adjusted, on_hold)] = self.query(_STANDING)
         return self.usd(spent), self.usd(held), self.usd(used) + self.usd(adjusted), self.usd(on_hold)
 
+    def credit(self) -> tuple[Decimal, Decimal, Decimal, Decimal, Decimal]:
+        """Of prepaid credit (granted, spent, held) by its window, and (drawn, held) by the rows: one moment."""
+        [row] = self.query(_CREDIT)
+        granted, spent, held, drawn, adjusted, on_hold = map(self.usd, row)
+        return granted, spent, held, drawn + adjusted, on_hold
+
     def held(self) -> tuple[int, Decimal]:
         [(count, held)] = self.query(
             "SELECT (SELECT count(*) FROM billing_holds), (SELECT sum(held) FROM billing_windows)"
@@ -142,6 +149,11 @@ _STANDING = """SELECT (SELECT sum(spent) FROM billing_windows WHERE scope_kind =
  (SELECT sum(amount) FROM billing_holds)"""
 
 
+_CREDIT = """SELECT granted, spent, held, (SELECT sum(billed_usd) FROM llm_usage_logs WHERE is_prepaid),
+ (SELECT sum(billed_usd) FROM billing_adjustments WHERE is_prepaid), (SELECT sum(credit) FROM billing_holds)
+ FROM billing_windows WHERE scope_kind = 'credit'"""
+
+
 def connect(url: str) -> Any:
     import psycopg
 
@@ -177,6 +189,22 @@ def prepare(provider_url: str) -> dict[str, Any]:
     return {"tenant": str(tenant.pk), "keys": secrets}
 
 
+def grant(amount: str, lasts_s: str | None = None) -> str:
+    from datetime import timedelta
+
+    from django.utils import timezone
+
+    from billing import granting
+    from tenants.audit import system
+    from tenants.models import Tenant
+
+    now = timezone.now()
+    expires_at = None if lasts_s is None else now + timedelta(seconds=float(lasts_s))
+    wish = granting.NewGrant(amount=Decimal(amount), reason="storm", expires_at=expires_at)
+    Tenant.objects.update(prepaid=True)
+    return str(granting.grant(tenant=Tenant.objects.get(), wish=wish, actor=system("storm"), now=now).pk)
+
+
 def audit() -> list[str]:
     from datetime import UTC, datetime
 
@@ -189,7 +217,8 @@ def main() -> None:
     import django
 
     django.setup()
-    made = prepare(sys.argv[2]) if sys.argv[1] == "prepare" else audit()
+    verbs: dict[str, Any] = {"prepare": prepare, "grant": grant, "audit": audit}
+    made = verbs[sys.argv[1]](*sys.argv[2:])
     sys.stdout.write(json.dumps(made) + "\n")
 
 

@@ -10,6 +10,7 @@ import re
 import socket
 from collections.abc import Iterator
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -19,15 +20,17 @@ from django.db import connection, transaction
 from django.test import Client
 from django.utils import timezone
 
+from billing import granting
 from billing.alert_models import AlertSubscription
 from billing.api import alert_serializers as alerts
+from billing.api import credit_serializers
 from billing.api import serializers as usage
-from llm.api import byok_serializers, filters, price_serializers, routing_serializers, serializers
+from llm.api import byok_serializers, filters, override_views, price_serializers, routing_serializers, serializers
 from llm.models import PriceProposal
 from llm.wire import chat_schema
-from tenants import auth
+from tenants import audit, auth
 from tenants.api import serializers as tenants
-from tenants.models import Membership
+from tenants.models import Membership, Tenant
 from tests import cast
 from tests.admin import rows as made
 from tests.fakes import FakeProvider
@@ -74,6 +77,16 @@ WRITES: dict[str, tuple[str, str, str, dict[str, Any], tuple[str, ...]]] = {
     "change a tenant": ("PATCH", "admin/tenants/acme", STAFF, {}, tuple(tenants.TenantSerializer().fields)),
     "suspend": ("POST", "admin/tenants/acme/suspend", STAFF, {}, ("reason", "unknown")),
     "resume": ("POST", "admin/tenants/acme/resume", STAFF, {}, ("reason", "unknown")),
+    "change a tier": ("PATCH", "admin/tiers/starter", STAFF, {}, (*tenants.TierSerializer().fields, "unknown")),
+    "grant credits": ("POST", "admin/tenants/acme/credits", STAFF, {"amount": "5", "reason": "r"},
+                      (*credit_serializers.NewGrantSerializer().fields, "unknown")),
+    "correct a grant": ("POST", "admin/tenants/acme/credits/{grant}/correct", STAFF, {"amount": "-1", "reason": "r"},
+                        (*credit_serializers.CorrectGrantSerializer().fields, "unknown")),
+    "adjust": ("POST", "admin/tenants/acme/adjustments", STAFF, {"billed_usd": "1", "reason": "r"},
+               (*credit_serializers.NewAdjustmentSerializer().fields, "unknown")),
+    "set a tenant's price": ("POST", "admin/tenants/acme/prices", STAFF,
+                             {**PRICE, "model": "openai/gpt-4o", "reason": "r"},
+                             (*override_views.NewOverrideSerializer().fields, "unknown")),
     "make a key": ("POST", "admin/tenants/acme/keys", STAFF, {"name": "k"}, tuple(tenants.NewKeySerializer().fields)),
     "make a provider": ("POST", "admin/llm/providers", STAFF, PROVIDER, PROVIDERS),
     "change a provider": ("PATCH", "admin/llm/providers/openai", STAFF, {}, PROVIDERS),
@@ -124,6 +137,9 @@ LISTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "admin/usage/top-models": (STAFF, tuple(usage.TopModelsQuery().fields)),
     "admin/tenants": (STAFF, ("slug", "tier", "is_active", "sandbox_enabled", *_PAGES)),
     "admin/tenants/acme/keys": (STAFF, ("name", *_PAGES)),
+    "admin/tenants/acme/adjustments": (STAFF, ("cursor", "page_size")),
+    "admin/tenants/acme/prices": (STAFF, ("model", *_PAGES)),
+    "llm/adjustments": (TENANT, ("cursor", "page_size")),
     "admin/llm/providers": (STAFF, (*filters.ProviderFilter.base_filters, *_PAGES)),
     "admin/llm/providers/openai/credentials": (STAFF, ("is_active", *_PAGES)),
     "admin/llm/breakers": (STAFF, ("kind", "state", *_PAGES)),
@@ -137,6 +153,12 @@ LISTS: dict[str, tuple[str, tuple[str, ...]]] = {
 # Every URL with an id in it, and what can be done there.
 DETAILS: dict[str, tuple[str, tuple[str, ...]]] = {
     "llm/requests/{}": (TENANT, ("GET",)),
+    "admin/tiers/{}": (STAFF, ("GET", "PATCH")),
+    "admin/tenants/{}/credits": (STAFF, ("GET", "POST")),
+    "admin/tenants/acme/credits/{}/correct": (STAFF, ("POST",)),
+    "admin/tenants/{}/adjustments": (STAFF, ("GET", "POST")),
+    "admin/tenants/{}/prices": (STAFF, ("GET", "POST")),
+    "admin/tenants/acme/prices/{}": (STAFF, ("GET", "DELETE")),
     "llm/configs/{}": (TENANT, ("GET", "PATCH", "DELETE")),
     "alerts/subscriptions/{}": (TENANT, ("GET", "PATCH", "DELETE")),
     "alerts/subscriptions/{}/test": (TENANT, ("POST",)),
@@ -206,6 +228,7 @@ class Desk:
             "config": cast.make_config(acme).pk,
             "subscription": hook.pk,
             "rule": cast.make_rule(model).pk,
+            "grant": self.granted(acme),
             "own_key": cast.make_credential(vendor, "sk-own-0123456789", acme).pk,
             "key": cast.make_key(acme, "other")[0].pk,
             "member": Membership.objects.get(user__username="member-of-acme").pk,
@@ -220,6 +243,12 @@ class Desk:
         self.before = contents()
         self.asked = 0
         self.wrong: list[str] = []
+
+    @staticmethod
+    def granted(tenant: Tenant) -> Any:
+        """The id of a grant of credit."""
+        wish = granting.NewGrant(amount=Decimal(5), reason="r")
+        return granting.grant(tenant=tenant, wish=wish, actor=audit.system("test"), now=timezone.now()).pk
 
     def ask(self, who: str, method: str, path: str, body: bytes = b"", *, name: str, field: str | None = None) -> int:
         self.asked += 1
@@ -332,6 +361,7 @@ _FINE = {
     "explain": {"empty"},
     "deprecate": {"empty"},
     "cancel a price": {"empty"},
+    "import models": {"empty", "blank"},
 }
 
 

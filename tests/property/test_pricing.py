@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from billing.pricing import CACHE_WRITES, FALLBACK, PriceCard, Rate, Tier, Unpriced, price, worst_case
 from llm.calls import Usage
 from llm.catalog import feed
-from llm.engine.snapshot import _whole_tiers
+from llm.engine.snapshot import whole_tiers
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 UNIT = Fraction(1, 10**10)
@@ -31,9 +31,7 @@ def card(*tiers: tuple[int, dict[str, str]], quantity: int = 1) -> PriceCard:
 
 
 def card_of(named: dict[int, dict[str, Rate]]) -> PriceCard:
-    return PriceCard(
-        version_id=uuid.uuid4(), number=1, effective_from=NOW, effective_to=None, tiers=_whole_tiers(named)
-    )
+    return PriceCard(version_id=uuid.uuid4(), number=1, effective_from=NOW, effective_to=None, tiers=whole_tiers(named))
 
 
 def half_up(amount: Fraction) -> Fraction:

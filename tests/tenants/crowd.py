@@ -14,11 +14,13 @@ from django.db.models import Q
 from django.test import Client
 from django.utils import timezone
 
+from billing import granting
 from billing.alert_models import Alert, AlertDelivery, AlertSubscription
+from billing.credit_models import CreditEntry
 from billing.models import Adjustment, BudgetWindow, DailyUsage, Hold, UsageRecord
 from llm.catalog import prices
 from llm.choices import HealthStatus
-from llm.models import LLMConfig, LLMProvider, ProviderCredential, RouteRefusal
+from llm.models import LLMConfig, LLMModel, LLMProvider, PriceOverride, ProviderCredential, RouteRefusal
 from tenants import audit, auth
 from tenants.ids import uuid7
 from tenants.models import ApiKey, AuditEvent, Membership, Tenant
@@ -45,6 +47,8 @@ class House:
     credential: ProviderCredential
     subscription: AlertSubscription
     member: Membership
+    grant: CreditEntry
+    price: PriceOverride
     marks: list[str] = field(default_factory=list)
 
 
@@ -76,7 +80,7 @@ def gather(base_url: str = cast.UNREACHABLE, *, levels: bool = True) -> Crowd:
     cast.make_model(cast.make_provider("off", is_active=False), "hidden")
     rule = cast.make_rule(model)
     platform = cast.make_credential(openai)
-    acme, globex = _house("acme", openai), _house("globex", openai)
+    acme, globex = _house("acme", model), _house("globex", model)
     initech = cast.make_tenant("initech", is_active=False)
     _, suspended = cast.make_key(initech)
     _, revoked = cast.make_key(acme.tenant, "revoked")
@@ -130,7 +134,8 @@ def permit(user: User, *, only: str | None = None, all_but: str | None = None) -
     user.user_permissions.set(everything.filter(this if only else ~this))
 
 
-def _house(slug: str, provider: LLMProvider) -> House:
+def _house(slug: str, model: LLMModel) -> House:
+    provider = model.provider
     tenant = cast.make_tenant(slug, sandbox_enabled=True)
     member = cast.make_member(tenant, username=f"member-of-{slug}")
     key, secret = cast.make_key(tenant, owner_id=member.pk)
@@ -151,6 +156,14 @@ def _house(slug: str, provider: LLMProvider) -> House:
     rows.append(DailyUsage.objects.create(tenant_id=tenant.pk, key_id=key.pk, billing_day=today.date(), requests=1))
     hold = {"id": uuid7(), "owner": uuid.uuid4(), "amount": 0, "windows": [f"canary-{slug}"], "facts": {"x": slug}}
     rows.append(Hold.objects.create(**owned, billing_day=today.date(), **hold))
+    given = granting.NewGrant(amount=Decimal(5), reason="x")
+    grant = granting.grant(tenant=tenant, wish=given, actor=audit.system("crowd"), now=today)
+    price = PriceOverride.objects.create(
+        tenant=tenant, model=model, number=1, effective_from=cast.LONG_AGO, recorded_at=today, reason="x", author="x"
+    )
+    for meter in ("input", "output"):
+        price.components.create(meter=meter, unit_price_usd=Decimal(1))
+    rows += [grant, price]
     window = f"tenant:{tenant.pk}:day:{today.date()}"
     rows.append(
         BudgetWindow.objects.create(
@@ -174,7 +187,7 @@ def _house(slug: str, provider: LLMProvider) -> House:
     ]
     for row in rows:
         _mark(row, slug)
-    house = House(tenant, secret, key, config, usage, refusal, credential, subscription, membership)
+    house = House(tenant, secret, key, config, usage, refusal, credential, subscription, membership, grant, price)
     house.marks = [
         f"canary-{slug}",
         slug,

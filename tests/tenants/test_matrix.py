@@ -50,6 +50,7 @@ _HOOK = {"kind": "webhook", "target": "https://hooks.example.com/in"}
 _MODEL = {"provider": "openai", "model_id": "gpt-4o"}
 _OWN_KEY = {"provider": "openai", "name": "new", "api_key": "sk-new-0123456789abcdef"}
 _DECISIONS = {"ids": [str(uuid.UUID(int=7))], "reason": "x"}
+_OWN_PRICE = {"model": "openai/gpt-4o", "components": {"input": "2", "output": "8"}, "reason": "contract"}
 _RULE = {"model": "openai/gpt-4o", "power_level": "balanced"}
 _LEVEL = {"max_price_per_1m_usd": "5", "max_latency_ms": 1, "allow_fallback": True, "prefer_cached": True}
 
@@ -76,6 +77,8 @@ TABLE = {
     "llm/usage": _reads("usage:read"),
     "llm/usage/summary": _reads("usage:read"),
     "llm/requests/<request_id>": _reads("usage:read"),
+    "llm/credits": _reads("usage:read"),
+    "llm/adjustments": _reads("usage:read"),
     "llm/chat/completions": Row("completions", {"POST": (400, {})}),  # served: test_the_wires_serve_whom_they_should
     "llm/routing/explain": Row("completions", {"POST": (200, {"model": "openai/gpt-4o"})}),
     "llm/providers": _reads(""),
@@ -96,6 +99,28 @@ TABLE = {
     "admin/tenants/<tenant>/resume": Row("tenants.change_tenant", {"POST": (200, {})}),
     "admin/tenants/<tenant>/keys": Row("tenants.{verb}_apikey", {"GET": (200, None), "POST": (201, {"name": "new"})}),
     "admin/tenants/<tenant>/keys/<key>": Row("tenants.{verb}_apikey", {"GET": (200, None), "DELETE": (204, None)}),
+    "admin/tiers": _reads("tenants.{verb}_tierterms"),
+    "admin/tiers/<tier>": Row(
+        "tenants.{verb}_tierterms",
+        {
+            "GET": (200, None),
+            "PUT": (200, {"markup_percent": "5", "byok_fee_percent": "1"}),
+            "PATCH": (200, {"markup_percent": "5"}),
+        },
+    ),
+    "admin/tenants/<tenant>/credits": Row(
+        "billing.{verb}_creditentry", {"GET": (200, None), "POST": (201, {"amount": "5", "reason": "paid"})}
+    ),
+    "admin/tenants/<tenant>/credits/<grant>/correct": Row(
+        "billing.add_creditentry", {"POST": (201, {"amount": "-1", "reason": "typed twice"})}
+    ),
+    "admin/tenants/<tenant>/adjustments": Row(
+        "billing.{verb}_adjustment", {"GET": (200, None), "POST": (201, {"billed_usd": "-1", "reason": "goodwill"})}
+    ),
+    "admin/tenants/<tenant>/prices": Row("llm.{verb}_priceoverride", {"GET": (200, None), "POST": (201, _OWN_PRICE)}),
+    "admin/tenants/<tenant>/prices/<price>": Row(
+        "llm.{verb}_priceoverride", {"GET": (200, None), "DELETE": (204, None)}
+    ),
     "alerts": _reads("configs"),
     "alerts/subscriptions": Row("configs", {"GET": (200, None), "POST": (201, _HOOK)}),
     "alerts/subscriptions/<subscription>": Row(
@@ -199,6 +224,9 @@ def objects(row: str, crowd: Crowd, actor: str, which: str) -> dict[str, str]:
         "version": crowd.draft_id,
         "level": "balanced",
         "month": "2020-01",
+        "tier": "starter",
+        "grant": crowd.acme.grant.pk,
+        "price": crowd.acme.price.pk,
     }
     others = {
         "request_id": theirs.usage.pk,
@@ -210,6 +238,8 @@ def objects(row: str, crowd: Crowd, actor: str, which: str) -> dict[str, str]:
         "member": theirs.member.pk,
         "own_key": theirs.credential.pk,
         "credential": crowd.acme.credential.pk,
+        "grant": crowd.globex.grant.pk,
+        "price": crowd.globex.price.pk,
     }
     if which == "other's":
         last = re.findall(r"<(\w+)>", row)[-1:]
@@ -278,7 +308,7 @@ def has_others(path: str) -> bool:
     """Whether some row exists that this URL's rightful users must not reach through it."""
     last = re.findall(r"<(\w+)>", path)[-1]
     if path.startswith("admin/"):
-        return last in {"key", "credential"}
+        return last in {"key", "credential", "grant", "price"}
     return last in {"request_id", "config", "provider", "model", "subscription", "key", "member", "own_key"}
 
 
@@ -336,10 +366,11 @@ def _face(answer: Any) -> tuple[int, bytes, dict[str, str]]:
 # --- the admin --------------------------------------------------------------------------------------------------------
 
 ADMIN_MODELS = {
-    "tenants/tenant", "tenants/apikey", "tenants/auditevent",
+    "tenants/tenant", "tenants/tierterms", "tenants/apikey", "tenants/auditevent",
     "billing/alert", "billing/alertsubscription",
     "billing/usagerecord", "billing/budgetwindow", "billing/hold", "billing/dailyusage", "billing/adjustment",
     "billing/statement",
+    "billing/creditentry", "llm/priceoverride",
     "llm/llmbreaker", "llm/llmconfig", "llm/llmmodel", "llm/providercredential", "llm/llmprovider", "llm/routerefusal",
     "llm/llmroutingrule", "llm/powerlevelpolicy",
     "llm/priceproposal", "llm/priceversion", "llm/pricetask", "llm/pricepolicy",
@@ -355,7 +386,9 @@ ADMIN_EXTRAS = {
     "usage/", "health/", "health/probe/", "drift/", "billing/statement/months/",
     "billing/statement/document/<tenant_id>/<month>/<kind>/",
     "tenants/tenant/<object_id>/issue-key/", "tenants/tenant/<object_id>/suspend/",
-    "tenants/tenant/<object_id>/resume/",
+    "tenants/tenant/<object_id>/resume/", "tenants/tenant/<object_id>/grant-credits/",
+    "tenants/tenant/<object_id>/adjust/", "tenants/tenant/<object_id>/set-price/",
+    "billing/creditentry/<object_id>/correct/", "llm/priceoverride/<object_id>/end/",
     "billing/alertsubscription/<object_id>/test/", "billing/alertsubscription/<object_id>/rotate-secret/",
     "llm/providercredential/<object_id>/rotate/",
     "llm/priceproposal/<object_id>/approve/", "llm/priceproposal/<object_id>/reject/",

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db.models import Case, CharField, Count, ExpressionWrapper, F, OuterRef, QuerySet, Subquery, When
+from django.db.models import Count, ExpressionWrapper, F
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -20,16 +20,16 @@ from django.utils import timezone
 from billing import reports
 from billing.models import BudgetWindow, UsageRecord
 from llm.admin.providers import HEALTH
-from llm.models import LLMConfig, LLMProvider, PriceProposal, PriceTask
+from llm.models import LLMProvider, PriceProposal, PriceTask
 from tenants.admin import dress
 from tenants.fields import UsdField
-from tenants.models import ApiKey, Tenant
+from tenants.models import Tenant
+from tollgate.admin import limits
 
 ZERO = Decimal(0)
 DAYS = 30
 LATEST = 1000
 TOP = 8
-SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +65,7 @@ def context(request: HttpRequest, found: dict[str, Any]) -> dict[str, Any]:
         "unprobed": sum(not row["probed"] for row in health),
         "near": near_limit(today),
         "price_work": price_work(request),
+        "ahead": limits.running_out(now),
     }
 
 
@@ -174,14 +175,10 @@ def chart(days: Sequence[dict[str, Any]], today: date) -> str:
     return json.dumps({"labels": [f"{day:%d %b}" for day in shown], "datasets": [dataset]})
 
 
-def _owner(model: type[Any], name: str) -> Subquery:
-    return Subquery(model.objects.filter(pk=OuterRef("scope_id")).values(name)[:1])
-
-
 def top_tenants(today: date) -> list[tuple[str, str, str]]:
     """Who has spent most this month: (slug, amount, URL), from the month's windows."""
     month = BudgetWindow.objects.filter(scope_kind="tenant", period="month", starts_on=today.replace(day=1))
-    rows = month.annotate(slug=_owner(Tenant, "slug")).order_by("-spent")[:TOP]
+    rows = month.annotate(slug=limits.owner(Tenant, "slug")).order_by("-spent")[:TOP]
     return [
         (row.slug or str(row.scope_id), dress.usd_round(row.spent), usage_url(tenant=str(row.scope_id))) for row in rows
     ]
@@ -208,7 +205,7 @@ def providers(now: Any) -> list[dict[str, Any]]:
 
 def near_limit(today: date) -> list[dict[str, Any]]:
     """Budgets of which 80 % or more is spent or held, in the windows that are open somewhere on earth now."""
-    rows = _with_limits(
+    rows = limits.with_limits(
         BudgetWindow.objects.filter(
             starts_on__in={
                 *(today + timedelta(days=shift) for shift in (-1, 0, 1)),
@@ -226,31 +223,8 @@ def near_limit(today: date) -> list[dict[str, Any]]:
             "kind": row.scope_kind,
             "period": today_or_month[row.period],
             "bar": dress.bar(spent=row.spent, held=row.held, limit=row.limit),
-            "url": scope_url(row),
+            "url": limits.scope_url(row),
         }
-        for row in near.order_by("-starts_on", "id")[:SHOWN]
+        for row in near.order_by("-starts_on", "id")[: limits.SHOWN]
         if row.period == "month" or row.starts_on >= today
     ]
-
-
-def _with_limits(rows: QuerySet[BudgetWindow]) -> Any:
-    """Each window with its scope's limit and name, in the same query."""
-    kinds: tuple[tuple[str, type[Any], str], ...] = (
-        ("tenant", Tenant, "slug"),
-        ("key", ApiKey, "name"),
-        ("config", LLMConfig, "name"),
-    )
-    limits = [
-        When(scope_kind=kind, period=period, then=_owner(model, f"budget_limit_{word}"))
-        for kind, model, _ in kinds
-        for period, word in (("day", "daily"), ("month", "monthly"))
-    ]
-    names = [When(scope_kind=kind, then=_owner(model, name)) for kind, model, name in kinds]
-    return rows.annotate(
-        limit=Case(*limits, output_field=UsdField(null=True)), owner_name=Case(*names, output_field=CharField())
-    )
-
-
-def scope_url(row: BudgetWindow) -> str:
-    pages = {"tenant": "tenants_tenant", "key": "tenants_apikey", "config": "llm_llmconfig"}
-    return reverse(f"admin:{pages[row.scope_kind]}_change", args=(row.scope_id,))

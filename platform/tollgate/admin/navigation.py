@@ -48,6 +48,8 @@ GROUPS: list[tuple[str, list[tuple[str, str, str, str]]]] = [
             ("Tenants", "apartment", "admin:tenants_tenant_changelist", "tenants.view_tenant"),
             ("API keys", "key", "admin:tenants_apikey_changelist", "tenants.view_apikey"),
             ("Configs", "tune", "admin:llm_llmconfig_changelist", "llm.view_llmconfig"),
+            ("Terms of tiers", "percent", "admin:tenants_tierterms_changelist", "tenants.view_tierterms"),
+            ("Tenants' prices", "sell", "admin:llm_priceoverride_changelist", "llm.view_priceoverride"),
         ],
     ),
     (
@@ -60,6 +62,7 @@ GROUPS: list[tuple[str, list[tuple[str, str, str, str]]]] = [
             ("Budget windows", "savings", "admin:billing_budgetwindow_changelist", "billing.view_budgetwindow"),
             ("Holds", "hourglass_top", "admin:billing_hold_changelist", "billing.view_hold"),
             ("Daily usage", "calendar_month", "admin:billing_dailyusage_changelist", "billing.view_dailyusage"),
+            ("Credits", "add_card", "admin:billing_creditentry_changelist", "billing.view_creditentry"),
             ("Adjustments", "exposure", "admin:billing_adjustment_changelist", "billing.view_adjustment"),
         ],
     ),

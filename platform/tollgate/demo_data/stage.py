@@ -13,7 +13,7 @@ from billing.models import BudgetWindow
 from llm.fields import Secret
 from llm.models import LLMConfig, LLMProvider, ProviderCredential
 from llm.types import Config, Credential, TenantState
-from tenants import audit, keys
+from tenants import audit, keys, terms
 from tenants.auth import Caller
 from tenants.errors import Conflict
 from tenants.models import ApiKey, AuditEvent, Membership, Tenant
@@ -64,12 +64,13 @@ def _actor(persona: Persona, now: datetime) -> Actor:
     if config is None:
         config = LLMConfig(tenant=tenant, name="default", is_tenant_default=True)
         _create(config, now)
+    owed = terms.of(tenant)
     return Actor(
         persona=persona,
         tenant=tenant,
         callers={name: _caller(tenant, name, owner, now) for name, owner in persona.keys.items()},
         config=Config(id=config.pk, name=config.name),
-        state=TenantState(markup=tenant.markup_percent / _PERCENT, byok_fee=tenant.byok_fee_percent / _PERCENT),
+        state=TenantState(markup=owed.markup_percent / _PERCENT, byok_fee=owed.byok_fee_percent / _PERCENT),
         byok={slug: _own_key(tenant, slug, now) for slug in sorted(persona.byok)},
     )
 
