@@ -9,7 +9,7 @@ from typing import Any
 
 from llm.calls import Call
 from llm.errors import InvalidRequest
-from llm.providers import anthropic_messages, anthropic_schema
+from llm.providers import anthropic_messages, anthropic_schema, chat_request
 from llm.providers.openai import unsupported
 
 Json = dict[str, Any]
@@ -41,10 +41,7 @@ class Builder:
         self.call = call
         self.quirks: Mapping[str, Any] = call.target.model.quirks
         self.refused = unsupported(self.quirks)
-        self.dropped = [name for name in self.refused if call.body.get(name) is not None]
-        self.given = {
-            name: value for name, value in call.body.items() if value is not None and name not in self.refused
-        }
+        self.given, self.dropped = chat_request.taken(call)
         self.system: list[Json] = []
         self.turns: list[Json] = []
         self.body: Json = {"model": call.target.model.model_id, "max_tokens": call.target.output_cap}
@@ -73,11 +70,8 @@ class Builder:
         return self.body, sorted(set(self.dropped))
 
     def _refuse(self) -> None:
-        if self.given.get("n", 1) != 1:
-            raise InvalidRequest("This model's API gives one choice. Ask for `n` = 1.", param="n")
-        for name in ("functions", "function_call"):
-            if self.given.get(name):
-                raise InvalidRequest(f"`{name}` is not supported by this model. Use `tools`.", param=name)
+        chat_request.refuse_choices(self.given)
+        chat_request.refuse_functions(self.given)
 
     # Tools
 

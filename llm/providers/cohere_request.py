@@ -10,7 +10,7 @@ from typing import Any
 
 from llm.calls import Call
 from llm.errors import InvalidRequest
-from llm.providers import cohere_messages, cohere_schema
+from llm.providers import chat_request, cohere_messages, cohere_schema
 from llm.providers.openai import unsupported
 from llm.providers.openai_request import cache_marks
 
@@ -41,10 +41,7 @@ class _Builder:
         self.call = call
         self.quirks: Mapping[str, Any] = call.target.model.quirks
         self.refused = unsupported(self.quirks)
-        self.dropped = [name for name in self.refused if call.body.get(name) is not None]
-        self.given = {
-            name: value for name, value in call.body.items() if value is not None and name not in self.refused
-        }
+        self.given, self.dropped = chat_request.taken(call)
         self.body: Json = {"model": call.target.model.model_id, "max_tokens": call.target.output_cap}
 
     def build(self) -> tuple[Json, list[str]]:
@@ -69,11 +66,8 @@ class _Builder:
         return self.body, sorted(set(self.dropped))
 
     def _refuse(self) -> None:
-        if self.given.get("n", 1) != 1:
-            raise InvalidRequest("This model's API gives one choice. Ask for `n` = 1.", param="n")
-        for name in ("functions", "function_call"):
-            if self.given.get(name):
-                raise InvalidRequest(f"`{name}` is not supported by this model. Use `tools`.", param=name)
+        chat_request.refuse_choices(self.given)
+        chat_request.refuse_functions(self.given)
 
     # Tools
 

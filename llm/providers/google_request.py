@@ -11,7 +11,7 @@ from typing import Any
 
 from llm.calls import Call
 from llm.errors import InvalidRequest
-from llm.providers import google_schema
+from llm.providers import chat_request, google_schema
 from llm.providers.google_contents import Contents
 from llm.providers.openai import unsupported
 
@@ -59,17 +59,14 @@ class _Builder:
         self.call = call
         self.quirks: Mapping[str, Any] = call.target.model.quirks
         self.style = thinking_style(call)
-        refused = unsupported(self.quirks)
-        self.refused = refused
-        self.dropped = {name for name in refused if call.body.get(name) is not None}
-        self.given = {name: value for name, value in call.body.items() if value is not None and name not in refused}
+        self.refused = unsupported(self.quirks)
+        self.given, dropped = chat_request.taken(call)
+        self.dropped = set(dropped)
         self.config: Json = {"maxOutputTokens": call.target.output_cap}
         self.body: Json = {}
 
     def build(self) -> tuple[Json, list[str]]:
-        for name in ("functions", "function_call"):
-            if self.given.get(name):
-                raise InvalidRequest(f"`{name}` is not supported by this model. Use `tools`.", param=name)
+        chat_request.refuse_functions(self.given)
         messages = self.given.get("messages")
         chat = Contents(messages if isinstance(messages, list) else [], signatures=self.style == "level")
         self.dropped |= chat.dropped
@@ -83,9 +80,8 @@ class _Builder:
         self._counts()
         self.body["generationConfig"] = self.config
         for name, value in self.given.items():
-            says_nothing = value is (
-                name == "parallel_tool_calls"
-            )  # calls may be parallel, nothing else is switched on
+            usual = name == "parallel_tool_calls"  # its default; that of every other switch is false
+            says_nothing = value is usual
             if name not in _TRANSLATED and not says_nothing:
                 self.dropped.add(name)
         return self.body, sorted(self.dropped)

@@ -57,11 +57,6 @@ def from_openai(
         return None
 
 
-def from_anthropic(raw: Any, *, context_window: int) -> Usage | None:
-    """As `from_openai`, of Anthropic's own usage object."""
-    return from_openai(openai_shape(raw), context_window=context_window)
-
-
 def openai_shape(raw: Any) -> dict[str, Any] | None:
     """Anthropic's usage in the OpenAI shape; None if it holds a count that is none.
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llm.calls import Usage
-from llm.providers.usage import from_anthropic, from_openai, openai_shape
+from llm.providers.usage import from_openai, openai_shape
 
 WINDOW = 1000
 
@@ -173,7 +173,7 @@ def test_anthropic_counts_cached_and_written_tokens_outside() -> None:
         "output_tokens_details": {"thinking_tokens": 15},
         "service_tier": "standard",
     }
-    usage = from_anthropic(raw, context_window=WINDOW)
+    usage = from_openai(openai_shape(raw), context_window=WINDOW)
     assert usage == Usage(
         prompt_tokens=100,
         completion_tokens=40,
@@ -197,7 +197,7 @@ def test_anthropic_counts_cached_and_written_tokens_outside() -> None:
 
 def test_anthropic_writes_without_a_split_are_kept_five_minutes() -> None:
     raw = {"input_tokens": 1, "cache_creation_input_tokens": 30, "cache_creation": None, "output_tokens": 2}
-    assert from_anthropic(raw, context_window=WINDOW) == Usage(
+    assert from_openai(openai_shape(raw), context_window=WINDOW) == Usage(
         prompt_tokens=31, completion_tokens=2, cache_write_5m_tokens=30
     )
 
@@ -206,4 +206,4 @@ def test_anthropic_writes_without_a_split_are_kept_five_minutes() -> None:
 @pytest.mark.parametrize("key", ["input_tokens", "output_tokens", "cache_read_input_tokens"])
 def test_anthropic_counts_beyond_belief_are_not_believed(key: str, bad: Any) -> None:
     raw = {"input_tokens": 5, "output_tokens": 5} | {key: bad}
-    assert from_anthropic(raw, context_window=WINDOW) is None
+    assert from_openai(openai_shape(raw), context_window=WINDOW) is None
