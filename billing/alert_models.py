@@ -19,6 +19,7 @@ class Event(models.TextChoices):
     """What alerts are about."""
 
     BUDGET_THRESHOLD = "budget.threshold", "A budget passed a threshold"
+    BUDGET_FORECAST = "budget.forecast", "A budget will run out before its period ends"
     BYOK_INVALID = "byok.invalid", "A tenant's own provider key was refused"
     PROVIDER_DOWN = "provider.down", "A provider is down"
     PROVIDER_UP = "provider.up", "A provider is back"
@@ -26,7 +27,7 @@ class Event(models.TextChoices):
 
 
 # What a tenant may hear of. The rest is the platform's own.
-TENANT_EVENTS = (Event.BUDGET_THRESHOLD.value, Event.BYOK_INVALID.value)
+TENANT_EVENTS = (Event.BUDGET_THRESHOLD.value, Event.BUDGET_FORECAST.value, Event.BYOK_INVALID.value)
 # Until they are over, there is at most one of each about one thing.
 LASTING_EVENTS = (Event.BYOK_INVALID.value, Event.PROVIDER_DOWN.value)
 THRESHOLDS = (50, 80, 100)
@@ -139,7 +140,7 @@ class AlertSubscription(models.Model):
         if self.tenant_id is not None and isinstance(self.events, list):
             foreign = [str(event) for event in self.events if event not in TENANT_EVENTS]
             if foreign:
-                problems["events"] = f"A tenant can be told of {' and '.join(TENANT_EVENTS)} only."
+                problems["events"] = f"A tenant can be told of {', '.join(TENANT_EVENTS)} only."
         try:
             if self.kind == self.Kind.WEBHOOK:
                 valid_webhook(self.target, public=self.tenant_id is not None)

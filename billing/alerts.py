@@ -5,7 +5,7 @@ Each alert has a key that spells out what happened, and is raised once however o
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q
 
-from billing import windows
+from billing import forecast, windows
 from billing.alert_models import THRESHOLDS, Alert, AlertDelivery, AlertSubscription, Event
 from billing.models import BudgetWindow
 from billing.reconcile import Difference
@@ -136,11 +136,12 @@ def budgets() -> Iterator[Budget]:
         )  # fmt: skip
 
 
-def crossed(*, limited: Iterable[Budget], now: datetime) -> list[Notice]:
-    """A notice for each threshold passed in a window that is open, or was a moment ago, and has not been told.
+def about_budgets(*, limited: Iterable[Budget], now: datetime) -> list[Notice]:
+    """A notice for each threshold passed in a window that is open, or was a moment ago, and for each open window whose
+    limit will be reached before it ends, if it was not told.
 
     What counts is what is spent; what is held for requests under way may never be. A limit that was changed is another
-    limit, and its thresholds are told anew. Three queries.
+    limit, and is told of anew. Three queries.
     """
     known = {(budget.kind, budget.id): budget for budget in limited}
     opened = {zone: _open_windows(zone, now) for zone in {budget.timezone for budget in known.values()}}
@@ -156,11 +157,13 @@ def crossed(*, limited: Iterable[Budget], now: datetime) -> list[Notice]:
         limit = budget.daily if window.period == windows.DAY else budget.monthly
         if limit is None:
             continue
-        for percent in percents.get(budget.tenant_id, percents[None]):
-            key = f"budget:{window.pk}:{percent}:{_plain(limit)}"
-            if window.spent * 100 >= limit * percent and key not in told:
-                notices.append(_of_budget(key, budget, window, limit, percent))
-    return notices
+        passed = [
+            _of_threshold(budget, window, limit, percent)
+            for percent in percents.get(budget.tenant_id, percents[None])
+            if window.spent * 100 >= limit * percent
+        ]
+        notices += [notice for notice in (*passed, _of_pace(budget, window, limit, now)) if notice]
+    return [notice for notice in notices if notice.key not in told]
 
 
 def _open_windows(zone: str, now: datetime) -> set[tuple[str, date]]:
@@ -178,16 +181,38 @@ def _percents() -> dict[uuid.UUID | None, set[int]]:
     return {tenant_id: percents | own[None] for tenant_id, percents in own.items()}
 
 
-def _of_budget(key: str, budget: Budget, window: BudgetWindow, limit: Decimal, percent: int) -> Notice:
-    whose = "" if budget.kind == "tenant" else f" of the {budget.kind} “{budget.name}”"
+def _of_threshold(budget: Budget, window: BudgetWindow, limit: Decimal, percent: int) -> Notice:
     said = "is used up" if percent == 100 else f"is {percent} % spent"
+    notice = _of_budget(Event.BUDGET_THRESHOLD, budget, window, limit, said=said, percent=percent)
+    return replace(notice, key=f"budget:{window.pk}:{percent}:{_plain(limit)}", percent=percent)
+
+
+def _of_pace(budget: Budget, window: BudgetWindow, limit: Decimal, now: datetime) -> Notice | None:
+    """That the limit will be reached too soon. Not of one that is used up, which is told as that, nor in the first
+    tenth of a period, when one busy hour would look like many."""
+    ends = windows.resets_at(window.period, window.starts_on, budget.timezone)
+    begins = windows.begins_at(window.starts_on, budget.timezone)
+    if window.spent >= limit or not begins + (ends - begins) / 10 <= now < ends:
+        return None
+    ahead = forecast.of(spent=window.spent, limit=limit, period=window.period, timezone=budget.timezone, now=now)
+    if ahead.runs_out_at is None:
+        return None
+    there = ahead.runs_out_at.astimezone(windows.zone(budget.timezone))
+    said = f"will be used up on {there:%Y-%m-%d} at about {there:%H:%M} at this pace"
+    told = {"expected_usd": _plain(ahead.expected), "runs_out_at": _moment(ahead.runs_out_at)}
+    notice = _of_budget(Event.BUDGET_FORECAST, budget, window, limit, said=said, **told)
+    return replace(notice, key=f"forecast:{window.pk}:{_plain(limit)}")
+
+
+def _of_budget(event: Event, budget: Budget, window: BudgetWindow, limit: Decimal, *, said: str, **told: Any) -> Notice:
+    """What is common to all that is told of a budget. Its key is still to be given."""
+    whose = "" if budget.kind == "tenant" else f" of the {budget.kind} “{budget.name}”"
     return Notice(
-        key=key,
-        event=Event.BUDGET_THRESHOLD,
+        key="",
+        event=event,
         title=f"{budget.tenant_slug}: the {_ADJECTIVES[window.period]} budget{whose} {said}",
         tenant_id=budget.tenant_id,
         about_id=budget.id,
-        percent=percent,
         window_starts_on=window.starts_on,
         data={
             "scope": budget.kind,
@@ -196,9 +221,9 @@ def _of_budget(key: str, budget: Budget, window: BudgetWindow, limit: Decimal, p
             "period": window.period,
             "starts_on": window.starts_on.isoformat(),
             "resets_at": _moment(windows.resets_at(window.period, window.starts_on, budget.timezone)),
-            "percent": percent,
             "limit_usd": _plain(limit),
             "spent_usd": _plain(window.spent),
+            **told,
         },
     )
 

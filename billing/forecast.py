@@ -8,7 +8,7 @@ which a limit is reached follows from the same pace: now + elapsed x (limit - sp
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 
 from billing import windows
@@ -30,7 +30,7 @@ class Forecast:
 def of(*, spent: Decimal, limit: Decimal | None, period: str, timezone: str, now: datetime) -> Forecast:
     """The forecast of a window that is open at `now`."""
     first = windows.starts_on(period, windows.billing_day(now, timezone))
-    begins = datetime.combine(first, time(0), tzinfo=windows.zone(timezone)).astimezone(UTC)
+    begins = windows.begins_at(first, timezone)
     ends = windows.resets_at(period, first, timezone)
     elapsed = max(now - begins, LEAST[period])
     share = Decimal((ends - begins) // _MICROSECOND) / Decimal(elapsed // _MICROSECOND)

@@ -68,8 +68,13 @@ def credit_window(tenant_id: uuid.UUID) -> Window:
     return Window(window_key(scope.kind, scope.id, EVER, BEGINNING), scope, EVER, BEGINNING)
 
 
+def begins_at(day: date, timezone_name: str) -> datetime:
+    """Local midnight of that day, in UTC."""
+    return datetime.combine(day, time(0), tzinfo=zone(timezone_name)).astimezone(UTC)
+
+
 def resets_at(period: str, day: date, timezone_name: str) -> datetime:
     """When the window that holds `day` ends: the next local midnight or month, in UTC (DST included)."""
     next_month = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
     following = day + timedelta(days=1) if period == DAY else next_month
-    return datetime.combine(following, time(0), tzinfo=zone(timezone_name)).astimezone(UTC)
+    return begins_at(following, timezone_name)

@@ -29,8 +29,8 @@ def find(*, now: datetime) -> int:
 
     Ten queries, however many tenants there are, and a few more for each hundred new alerts.
     """
-    crossed = alerts.crossed(limited=[*alerts.budgets(), *_configs()], now=now)
-    return alerts.raise_all(notices=crossed, now=now) + _providers(now) + _refused_keys(now)
+    budgets = alerts.about_budgets(limited=[*alerts.budgets(), *_configs()], now=now)
+    return alerts.raise_all(notices=budgets, now=now) + _providers(now) + _refused_keys(now)
 
 
 def deliver(*, now: datetime) -> int:

@@ -12,7 +12,7 @@ from billing.alert_models import LASTING_EVENTS, Alert, AlertDelivery
 from tenants.admin import dress
 from tenants.admin.base import ReadOnlyAdmin, ReadOnlyInline, display
 
-_TONES = {"provider.up": "good", "budget.threshold": "warn"}
+_TONES = {"provider.up": "good", "budget.threshold": "warn", "budget.forecast": "warn"}
 _STATES = {"pending": "info", "delivered": "good", "given_up": "bad"}
 
 

@@ -46,7 +46,7 @@ def test_a_mail_subscription_of_a_tenant_goes_back_to_the_list(browser: Client, 
 
 def test_the_form_refuses_what_a_tenant_may_not_have(browser: Client, acme: Tenant) -> None:
     page = browser.post(reverse(ADD), FORM | {"tenant": str(acme.pk)}).content.decode()
-    assert "A tenant can be told of budget.threshold and byok.invalid only." in page
+    assert "A tenant can be told of budget.threshold, budget.forecast, byok.invalid only." in page
     assert "Only https on port 443" in page
     page = browser.post(reverse(ADD), FORM | {"thresholds": "50, x"}).content.decode()
     assert "Whole percentages with commas between them" in page

@@ -24,8 +24,11 @@ def subscribe(tenant=None, **values):
     return AlertSubscription.objects.create(**{"tenant": tenant, "created_by": "test"} | fields | values)
 
 
-def find(now=NOW):
-    return alerts.raise_all(notices=alerts.crossed(limited=alerts.budgets(), now=now), now=now)
+def find(now=NOW, event=Event.BUDGET_THRESHOLD):
+    """Look once. How many alerts of this event are new."""
+    before = Alert.objects.filter(event=event).count()
+    alerts.raise_all(notices=alerts.about_budgets(limited=alerts.budgets(), now=now), now=now)
+    return Alert.objects.filter(event=event).count() - before
 
 
 def keys():
@@ -35,7 +38,7 @@ def keys():
 def told(subscription):
     """The percentages this subscription was told of, in order."""
     return list(
-        AlertDelivery.objects.filter(subscription=subscription)
+        AlertDelivery.objects.filter(subscription=subscription, alert__event=Event.BUDGET_THRESHOLD)
         .order_by("alert__percent")
         .values_list("alert__percent", flat=True)
     )
@@ -108,7 +111,7 @@ def test_a_new_day_is_a_new_window_and_the_last_minute_of_the_old_one_is_still_t
     assert find(midnight + timedelta(minutes=9)) == 1
     assert Alert.objects.get().data["resets_at"] == "2026-11-22T23:00:00Z"
     spend(acme.pk, "0.5", day=today)
-    assert find(midnight + timedelta(hours=3)) == 1
+    assert find(midnight + timedelta(hours=2)) == 1
     assert keys() == sorted(f"budget:tenant:{acme.pk}:day:{day}:50:1" for day in (yesterday, today))
 
 
@@ -164,6 +167,44 @@ def test_who_subscribes_later_is_not_told_of_what_was():
     assert told(late) == []
 
 
+def test_a_budget_that_will_not_last_is_told_of_once_with_the_moment_it_runs_out():
+    acme = a_tenant(budget_limit_monthly=Decimal(50), timezone="Europe/Zurich")
+    hook, deaf = subscribe(acme, events=["budget.forecast"]), subscribe(acme, events=["budget.threshold"])
+    spend(acme.pk, "43")
+    # 21 days and 13 hours have passed there; 43 USD in so long let 7 last for 84.16 hours.
+    assert [find(event=Event.BUDGET_FORECAST), find(event=Event.BUDGET_FORECAST)] == [1, 0]
+    alert = Alert.objects.get(event="budget.forecast")
+    assert alert.key == f"forecast:tenant:{acme.pk}:month:2026-11-01:50"
+    assert alert.title == "acme: the monthly budget will be used up on 2026-11-26 at about 01:09 at this pace"
+    assert {name: alert.data[name] for name in ("limit_usd", "spent_usd", "runs_out_at", "period", "resets_at")} == {
+        "limit_usd": "50", "spent_usd": "43", "runs_out_at": "2026-11-26T00:09:46Z", "period": "month",
+        "resets_at": "2026-11-30T23:00:00Z",
+    }  # fmt: skip
+    assert Decimal(alert.data["expected_usd"]).quantize(Decimal("0.01")) == Decimal("59.88")
+    assert [AlertDelivery.objects.filter(subscription=one, alert=alert).count() for one in (hook, deaf)] == [1, 0]
+    Tenant.objects.update(budget_limit_monthly=Decimal(55))  # another limit, which will not last either
+    assert find(event=Event.BUDGET_FORECAST) == 1
+    Tenant.objects.update(budget_limit_monthly=Decimal(60))
+    assert find(event=Event.BUDGET_FORECAST) == 0
+
+
+@pytest.mark.parametrize(
+    ("spent", "at", "raised"),
+    [
+        ("6", NOW, 1),
+        ("5", NOW, 0),  # lasts exactly until the end
+        ("10", NOW, 0),  # used up: told as that
+        ("4", NOW.replace(hour=2, minute=23), 0),  # a tenth of the day has not passed
+        ("4", NOW.replace(hour=2, minute=24), 1),
+        ("9.9", NOW.replace(hour=0, minute=5) + timedelta(days=1), 0),  # the day is over
+    ],
+)
+def test_a_forecast_is_told_of_while_it_can_be_acted_on(spent, at, raised):
+    acme = a_tenant(budget_limit_daily=Decimal(10))
+    spend(acme.pk, spent)
+    assert find(at, event=Event.BUDGET_FORECAST) == raised
+
+
 @pytest.mark.django_db(transaction=True)
 def test_eight_runs_at_once_raise_each_alert_once_and_deliver_it_once():
     tenants = [a_tenant(f"t{number}", budget_limit_daily=Decimal(1)) for number in range(20)]
@@ -174,7 +215,7 @@ def test_eight_runs_at_once_raise_each_alert_once_and_deliver_it_once():
 
     def run():
         try:
-            notices = alerts.crossed(limited=alerts.budgets(), now=NOW)
+            notices = alerts.about_budgets(limited=alerts.budgets(), now=NOW)
             ready.wait()  # all have found the same before any has written
             raised.append(alerts.raise_all(notices=notices, now=NOW))
         except BaseException as error:
@@ -201,7 +242,7 @@ def test_finding_asks_the_same_few_questions_however_many_tenants(django_assert_
         spend(tenant.pk, "0.6", key_id=key.pk)
     find()
     with django_assert_num_queries(5):
-        assert find() == 0
+        assert alerts.about_budgets(limited=alerts.budgets(), now=NOW) == []
 
 
 @pytest.mark.django_db(transaction=True)

@@ -38,7 +38,7 @@ def receiver() -> Any:
 def subscribe(target: str, *, tenant: Tenant | None = None, **values: Any) -> tuple[AlertSubscription, str]:
     fields = {"kind": "webhook", "events": [str(event) for event in Event]} | values
     if tenant is not None:
-        fields["events"] = ["budget.threshold", "byok.invalid"]
+        fields["events"] = ["budget.threshold", "budget.forecast", "byok.invalid"]
     row = AlertSubscription(tenant=tenant, target=target, **fields)
     return subscriptions.create(subscription=row, actor=audit.system("test"), now=NOW)
 
@@ -247,10 +247,11 @@ def test_a_mail_says_what_happened_and_to_whom_and_no_name_breaks_its_headers(ac
     subscribe("ops@acme.org", tenant=acme, kind="email")
     key, _ = cast.make_key(acme, "nightly\r\nBcc: victim@example.com\u2028x", budget_limit_daily="1")
     spend(acme.pk, "0.8", day=NOW.date(), key_id=key.pk)
-    assert alerts.find(now=NOW) == 2
+    assert alerts.find(now=NOW) == 3
     alerts.deliver(now=NOW)
-    (fifty, eighty) = sorted(mail.outbox, key=lambda message: message.subject)
+    (fifty, eighty, pace) = sorted(mail.outbox, key=lambda message: message.subject)
     assert fifty.subject != eighty.subject
+    assert pace.subject.endswith("” will be used up on 2026-11-22 at about 15:00 at this pace")
     assert eighty.subject == (
         "[Tollgate] acme: the daily budget of the key “nightly  Bcc: victim@example.com x” is 80 % spent"
     )
@@ -261,7 +262,7 @@ def test_a_mail_says_what_happened_and_to_whom_and_no_name_breaks_its_headers(ac
         "Starts on: 2026-11-22",
     ]  # fmt: skip
     assert "Bcc" not in eighty.message()
-    assert AlertDelivery.objects.filter(status="delivered").count() == 2
+    assert AlertDelivery.objects.filter(status="delivered").count() == 3
 
 
 def test_a_mail_server_that_is_not_there_is_said_and_tried_again(settings: Any) -> None:

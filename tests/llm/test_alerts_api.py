@@ -35,8 +35,8 @@ def test_a_subscription_is_made_with_its_secret_shown_once(tenant: Api, acme: Te
     status, made = tenant.post("alerts/subscriptions", HOOK)
     assert status == 201
     said = HOOK | {
-        "events": ["budget.threshold", "byok.invalid"], "thresholds": [50, 80, 100], "is_active": True,
-        "created_by": "acme (test)",
+        "events": ["budget.threshold", "budget.forecast", "byok.invalid"], "thresholds": [50, 80, 100],
+        "is_active": True, "created_by": "acme (test)",
     }  # fmt: skip
     assert {name: made[name] for name in said} == said
     row = AlertSubscription.objects.get()
