@@ -88,7 +88,10 @@ async def kill_after_each(weather: Storm, times: int) -> None:
     assert len(weather.books.rows()) == times
 
 
-async def killed_while_they_ask(weather: Storm, seconds: float) -> tuple[Seen, int]:
+async def killed_while_they_ask(
+    weather: Storm, seconds: float, *, clients: int = CLIENTS, every_s: tuple[float, float] = (0.3, 1.0)
+) -> tuple[Seen, int]:
+    """`clients` ask for so long, while a process is killed every so often. What they saw, and the number of kills."""
     until = time.monotonic() + seconds
 
     def plan(number: int):
@@ -96,7 +99,7 @@ async def killed_while_they_ask(weather: Storm, seconds: float) -> tuple[Seen, i
             yield weather.random.randrange(1, 1000), weather.random.randrange(1, 500), weather.random.random() < 0.5
 
     seen, kills = await asyncio.gather(
-        weather.clients(CLIENTS, [weather.webs.port], plan), weather.killing(until, (0.3, 1.0))
+        weather.clients(clients, [weather.webs.port], plan), weather.killing(until, every_s)
     )
     return seen, kills
 

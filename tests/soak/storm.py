@@ -1,4 +1,5 @@
-"""The long storm: k of k, `kill -9` after each of many answers, then hours of it if you like. Prints seed and figures.
+"""The long storm: k of k, `kill -9` after each of many answers, hours of it if you like; then prices, markups,
+adjustments and late settles beside it. Prints seed and figures.
 
 .venv/bin/python -m tests.soak.storm --seed 7 --seconds 120 [--answers 200] [--clients 256] [--webs 3] [--sqlite]
 """
@@ -13,6 +14,7 @@ from decimal import Decimal
 from tests.fakes import Behaviour
 from tests.faults.books import given_postgres
 from tests.faults.storm import Seen, Storm, most, served
+from tests.faults.test_money_storm import everything_at_once
 from tests.faults.test_storm import kill_after_each, what_is_left_can_be_spent
 from tests.postgres import database_url
 
@@ -74,6 +76,13 @@ def killed(admin: str | None, chosen: argparse.Namespace) -> None:
         assert done.returncode == 0, done.stderr
 
 
+def everything(admin: str | None, chosen: argparse.Namespace) -> None:
+    """Prices, markups, adjustments and late settles too, for a third of the time."""
+    with Storm(admin, webs=chosen.webs, seed=chosen.seed) as weather:
+        said = everything_at_once(weather, seconds=max(10.0, chosen.seconds / 3), enough=3)
+        say(f"everything at once: {said}; rows, windows, roll-ups and statement agree")
+
+
 def one_round(weather: Storm, seconds: float, chosen: argparse.Namespace) -> float:
     """Weather until the budget is gone and beyond, then quiet."""
     weather.budget(weather.books.standing()[0] + weather.random.randrange(200, 1500) * most(1000, 500))
@@ -118,6 +127,7 @@ def main() -> None:
         admin = given_postgres()
     k_of_k(admin, chosen)
     killed(admin, chosen)
+    everything(admin, chosen)
 
 
 if __name__ == "__main__":
