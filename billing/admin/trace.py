@@ -27,6 +27,7 @@ CODES = {
     "capability": "It cannot do what the request needs.",
     "context_window": "The request does not fit its context window.",
     "rule_tokens": "The rule is for other sizes of request.",
+    "service_tier": "It has no price for the service tier that was asked for.",
     "price_cap": "It is dearer than the power level allows.",
     "unpriced": "It has no price in force.",
     "budget": "The budget could not hold it.",

@@ -177,7 +177,7 @@ def completion(body: bytes, call: Call) -> Completed:
     usage = openai_usage(answer.get("usageMetadata"), final=True, produced=produced)
     if usage is not None:
         shown["usage"] = usage
-    return Completed(body=shown, usage=usage)
+    return Completed(body=shown, usage=usage, service_tier=service_tier_of(answer.get("usageMetadata")))
 
 
 def _choice(candidate: Json, position: int, call: Call) -> Json:
@@ -203,6 +203,12 @@ def _choice(candidate: Json, position: int, call: Call) -> Json:
 def call_id(call: Call, index: int) -> str:
     """What ids of tool calls begin with where Gemini gave none: unlike those of any other request."""
     return f"call_{call.request_id.replace('-', '')[-20:]}_{index}_"
+
+
+def service_tier_of(counted: Any) -> str:
+    """The service tier that was used, as `usageMetadata` says it; empty if it does not."""
+    found = counted.get("serviceTier") if type(counted) is dict else None
+    return found.lower().removeprefix("service_tier_") if type(found) is str else ""
 
 
 def openai_usage(raw: Any, *, final: bool, produced: bool) -> Json | None:

@@ -10,10 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.pricing import CACHE_WRITES, FALLBACK, PriceCard, Rate, Tier, Unpriced, price, worst_case
+from billing.pricing import (
+    CACHE_WRITES,
+    FALLBACK,
+    Bounds,
+    PriceCard,
+    Rate,
+    Tier,
+    Unpriced,
+    price,
+    whole_tiers,
+    worst_case,
+)
 from llm.calls import Usage
 from llm.catalog import feed
-from llm.engine.snapshot import whole_tiers
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 UNIT = Fraction(1, 10**10)
@@ -141,9 +151,7 @@ def exactly(priced: PriceCard, usage: Usage) -> Fraction:
     ]
     amount = Fraction(0)
     for meter, count in [*usage.meters().items(), *([("request", 1)] if "request" in tier.rates else [])]:
-        while meter not in tier.rates:
-            meter = FALLBACK[meter]  # noqa: PLW2901
-        rate = tier.rates[meter]
+        rate = next(tier.rates[one] for one in (meter, *FALLBACK.get(meter, ())) if one in tier.rates)
         amount += Fraction(rate.price) * count / rate.quantity
     return amount
 
@@ -164,7 +172,7 @@ def test_no_usage_within_the_bounds_costs_more_than_the_worst_case(
     usage = data.draw(usages(most_in, most_out))
     if not cache_writes and usage.meters().keys() & CACHE_WRITES:
         return
-    worst = worst_case(priced, input_bound=most_in, output_bound=most_out, cache_writes=cache_writes)
+    worst = worst_case(priced, Bounds(input=most_in, output=most_out, cache_writes=cache_writes))
     assert price(priced, usage.meters(), prompt_tokens=usage.prompt_tokens).total <= worst
 
 
@@ -174,7 +182,7 @@ def test_where_the_dearest_is_used_up_the_worst_case_is_the_price(priced: PriceC
     flat = PriceCard(version_id=priced.version_id, number=1, effective_from=NOW, effective_to=None, tiers=(
         Tier(above=0, rates={meter: priced.tiers[-1].rates[meter] for meter in ("input", "output")}),
     ))  # fmt: skip
-    worst = worst_case(flat, input_bound=1234, output_bound=777, cache_writes=True)
+    worst = worst_case(flat, Bounds(input=1234, output=777))
     assert worst == price(flat, {"input": 1234, "output": 777}, prompt_tokens=1234).total
 
 
