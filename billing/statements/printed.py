@@ -103,6 +103,8 @@ def _model(row: dict[str, Any]) -> dict[str, Any]:
         name = METERS.get(line["meter"], line["meter"])
         if line["priced_as"] != line["meter"]:
             name += f", at the price of {METERS.get(line['priced_as'], line['priced_as']).lower()}"
+        if "service_tier" in line:
+            name += f", service tier {line['service_tier']}"
         price = f"{usd(line['unit_price_usd'])} per {count(line['unit_quantity'])}"
         lines.append((name, count(line["quantity"]), price, usd(line["amount_usd"])))
     for key, name in (("unitemised_usd", "Charged without price lines"), ("rounding_usd", "Rounding of each request")):
