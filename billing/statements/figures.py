@@ -178,7 +178,8 @@ def _units(tenant_id: uuid.UUID, days: list[date]) -> Iterator[tuple[Place, Unit
             if price is None or per is None or quantity is None:
                 continue
             place = Place(as_date(day), _id(key), _id(config), provider, model, truth(own))
-            unit = Unit(str(meter), str(priced_as or meter), Decimal(str(price)).normalize(), int(per), str(service_tier or STANDARD))
+            usd, tier = Decimal(str(price)).normalize(), str(service_tier or STANDARD)
+            unit = Unit(str(meter), str(priced_as or meter), usd, int(per), tier)
             yield place, unit, int(quantity)
 
 

@@ -4,15 +4,19 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('llm', '0006_price_overrides'),
+        ("llm", "0006_price_overrides"),
     ]
 
     operations = [
         migrations.AlterField(
-            model_name='pricecomponent',
-            name='service_tier',
-            field=models.CharField(choices=[('standard', 'Standard'), ('batch', 'Batch'), ('flex', 'Flex'), ('priority', 'Priority')], default='standard', help_text="The provider's service it is for. Requests may ask for flex and priority; batch is kept and shown.", max_length=8),
+            model_name="pricecomponent",
+            name="service_tier",
+            field=models.CharField(
+                choices=[("standard", "Standard"), ("batch", "Batch"), ("flex", "Flex"), ("priority", "Priority")],
+                default="standard",
+                help_text="The provider's service it is for. Requests may ask for flex and priority; batch is kept and shown.",
+                max_length=8,
+            ),
         ),
     ]
