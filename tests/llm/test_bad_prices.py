@@ -67,9 +67,18 @@ BAD: dict[str, tuple[dict[str, Any], tuple[int, str], str, str]] = {
     ),
     "past-dated": ({"components": GOOD, "effective_from": at(days=-1)}, INVALID, "effective_from", "past"),
     "of no date": ({"components": GOOD, "effective_from": "soon"}, INVALID, "effective_from", "wrong format"),
-    "1,000 times": ({"components": GOOD | {"input": "2500"}}, UNCONFIRMED, "confirm", "input would go from $2.5 to $2500"),
-    "a thousandth": ({"components": GOOD | {"output": "0.01"}}, UNCONFIRMED, "confirm", "output would go from $10 to $0.01"),
-    "suddenly free": ({"components": GOOD | {"input": "0"}}, UNCONFIRMED, "confirm", "input would go from $2.5 to $0 per"),
+    "1,000 times": (
+        {"components": GOOD | {"input": "2500"}}, UNCONFIRMED, "confirm",
+        "input would go from $2.5 to $2500",
+    ),
+    "a thousandth": (
+        {"components": GOOD | {"output": "0.01"}}, UNCONFIRMED, "confirm",
+        "output would go from $10 to $0.01",
+    ),
+    "suddenly free": (
+        {"components": GOOD | {"input": "0"}}, UNCONFIRMED, "confirm",
+        "input would go from $2.5 to $0 per",
+    ),
     "overlapping a scheduled one": ({"components": GOOD}, SCHEDULED, "confirm", "scheduled"),
 }  # fmt: skip
 
