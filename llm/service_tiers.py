@@ -71,7 +71,7 @@ def offered(model: Model, card: PriceCard) -> frozenset[str]:
 
 def candidates(model: Model, card: PriceCard, asked: str) -> tuple[str, ...]:
     """The tiers that a request may be billed at; the first is the one if the provider says nothing."""
-    if asked in PLAIN:
+    if not asked or asked == STANDARD:
         return ONLY_STANDARD
     found = offered(model, card)
     if asked == AUTO:

@@ -145,9 +145,9 @@ def usage_of(raw: Mapping[str, Any] | None, target: Target, request: ChatRequest
 
 def _with_fees(usage: Usage, target: Target, request: ChatRequest) -> Usage:
     """The usage with what is charged beside tokens, where the price has it, and nothing else beside them."""
-    rates = target.card.tiers[-1].rates
     if not usage.beside and not request.size.images:
         return usage
+    rates = target.card.tiers[-1].rates
     counts = {**usage.beside, "image": request.size.images}
     beside = {meter: count for meter, count in counts.items() if count and meter in rates}
     return usage if beside == usage.beside else replace(usage, beside=beside)

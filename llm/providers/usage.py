@@ -120,7 +120,7 @@ def _read(raw: Mapping[str, Any], most: int, window: int, outside: bool, estimat
     if prompt > window or not 0 <= completion <= most or reasoning > completion or cached + short + long > prompt:
         raise _NotBelievedError
     media, fees = nothing(), nothing()
-    if len(prompt_parts) > 1 or len(completion_parts) > 1:
+    if _has_media(prompt_parts) or _has_media(completion_parts):
         media = _media(prompt_parts, completion_parts, prompt - short - long, cached, completion - reasoning)
     if not _BESIDE.isdisjoint(raw):
         fees = _beside_tokens(raw, window)
@@ -136,6 +136,10 @@ def _read(raw: Mapping[str, Any], most: int, window: int, outside: bool, estimat
         media=media,
         beside=fees,
     )
+
+
+def _has_media(parts: Mapping[str, Any]) -> bool:
+    return bool(parts.get("audio_tokens") or parts.get("image_tokens") or parts.get("video_tokens"))
 
 
 def _media(

@@ -210,7 +210,7 @@ class Question:
         the card has no price for input."""
         known = self.snapshot.derived
         asked = self.request.service_tier
-        key = card.version_id.int if asked in service_tiers.PLAIN else (card.version_id.int, asked)
+        key = (card.version_id.int, asked) if asked else card.version_id.int
         if key not in known:
             try:
                 known[key] = card.blended_per_1m(service_tiers.candidates(model, card, asked))
