@@ -45,8 +45,8 @@ _FEED_PROVIDERS: Mapping[str, str] = {
 }
 
 # The feed's price keys -> our meters. Hosted tools (web and file search, per page, per hour) are left out on purpose:
-# the gateway refuses what it cannot bound, so it never bills them. Searches count where a model searches unasked. A plain cache write is the five-minute one: the
-# feed prices the one-hour write separately.
+# the gateway refuses what it cannot bound, so it never bills them. Searches count where a model searches unasked. A
+# plain cache write is the five-minute one: the feed prices the one-hour write separately.
 _METERS: Mapping[str, str] = {
     "input_mtok": "input",
     "output_mtok": "output",

@@ -25,7 +25,6 @@ NOTHING_USED = Usage(prompt_tokens=0, completion_tokens=0)
 NO_COST = pricing.Cost(lines=(), input=ZERO, output=ZERO, total=ZERO)
 Status = UsageRecord.Status
 # Searches of an answer, where a model that searches by itself charges for them; the quirk `max_searches` knows better.
-# Searches of an answer, where a model that searches by itself charges for them; the quirk `max_searches` knows better.
 MAX_SEARCHES = 30
 _CACHES_IF_ASKED = ("anthropic", "bedrock")  # others may write a cache unasked, and bill it
 
