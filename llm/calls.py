@@ -1,18 +1,24 @@
 """One call of a provider, and what it says: what adapters read and write. No Django, no I/O."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from billing.pricing import NOTHING, OUTPUT_METERS, nothing
 from llm.types import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """Tokens of one answer, OpenAI-shaped: cached and written tokens are part of `prompt_tokens`, reasoning of
-    `completion_tokens`."""
+    `completion_tokens`.
+
+    `media`: those of them that are audio, images or video, by meter (`audio_input`, `image_cache_read`,
+    `audio_output`, ...), disjoint. `beside`: what is no token, by meter (`image`, `search`), and tokens of sources
+    (`citation`), which no other count has.
+    """
 
     prompt_tokens: int
     completion_tokens: int
@@ -22,9 +28,13 @@ class Usage:
     reasoning_tokens: int = 0
     estimated: bool = False
     reported_cost: Decimal | None = None  # USD, as the provider says it; never what is billed
+    media: Mapping[str, int] = field(default_factory=nothing)
+    beside: Mapping[str, int] = field(default_factory=nothing)
 
     def meters(self) -> dict[str, int]:
         """Disjoint counts for pricing; zeros left out."""
+        if self.media or self.beside:
+            return self._with_media()
         written = self.cache_write_5m_tokens + self.cache_write_1h_tokens
         counts = {
             "input": self.prompt_tokens - self.cached_tokens - written,
@@ -35,6 +45,14 @@ class Usage:
             "reasoning": self.reasoning_tokens,
         }
         return {meter: count for meter, count in counts.items() if count}
+
+    def _with_media(self) -> dict[str, int]:
+        counts = replace(self, media=NOTHING, beside=NOTHING).meters()
+        for meter, count in self.media.items():
+            whole = "output" if meter in OUTPUT_METERS else "cache_read" if meter.endswith("_cache_read") else "input"
+            counts[whole] = counts.get(whole, 0) - count
+        found = {**counts, **self.media, **self.beside}
+        return {meter: count for meter, count in found.items() if count}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +104,16 @@ class StreamEvent:
     output_bytes: int = 0  # UTF-8 of text, reasoning and tool arguments, to estimate tokens when no usage comes
     ended: bool = False  # every choice has said why it ended: only usage may follow
     done: bool = False
+    service_tier: str = ""  # the one that the provider says it used, in its own word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
     """A whole answer: as OpenAI shapes it, and the raw usage object (OpenAI's shape too) if the provider gave one.
-    `native` is the answer as it came, of a call with `native`."""
+    `native` is the answer as it came, of a call with `native`. `service_tier` is the one that the provider says it
+    used, in its own word."""
 
     body: dict[str, Any]
     usage: Mapping[str, Any] | None
     native: dict[str, Any] | None = None
+    service_tier: str = ""

@@ -129,8 +129,8 @@ class Meter(models.TextChoices):
 
 
 class ServiceTier(models.TextChoices):
-    """How a provider serves a request, where it charges for that. Only `standard` is used for bills: requests that ask
-    for another are refused (`service_tier`)."""
+    """How a provider serves a request, where it charges for that. Requests may ask for flex and priority; batch cannot
+    be asked for, since there is no API for it here."""
 
     STANDARD = "standard", "Standard"
     BATCH = "batch", "Batch"

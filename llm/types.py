@@ -207,6 +207,7 @@ class RouteRequest:
     kind: str = "chat"
     text: str = ""  # the last user message, for task detection; never kept
     only: tuple[str, str] | None = None  # (dialect, field): the field holds what no other dialect can express
+    service_tier: str = ""  # "" (none said), "auto", "standard", "flex" or "priority"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,13 +245,15 @@ class RoutingState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One way to serve the request: this model with this key, asked for at most `output_cap` tokens."""
+    """One way to serve the request: this model with this key, asked for at most `output_cap` tokens. It is billed at
+    one of `service_tiers`: at the first unless the provider says that it used another."""
 
     model: Model
     credential: Credential | None
     key_source: str  # "platform" | "byok" | "none"
     output_cap: int
     card: PriceCard
+    service_tiers: tuple[str, ...] = ("standard",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ CODES = {
     "capability": "It cannot do what the request needs.",
     "context_window": "The request does not fit its context window.",
     "rule_tokens": "The rule is for other sizes of request.",
+    "service_tier": "It has no price for the service tier that was asked for.",
     "price_cap": "It is dearer than the power level allows.",
     "unpriced": "It has no price in force.",
     "budget": "The budget could not hold it.",
@@ -127,6 +128,8 @@ def cost_lines(price_lines: Any, *, parts: Sequence[tuple[str, Decimal]]) -> Saf
         name = METERS.get(meter, meter)
         if priced_as and priced_as != meter:
             name = f"{name} (at the price of: {METERS.get(priced_as, priced_as)})"
+        if line.get("service_tier"):
+            name = f"{name}, service tier {line['service_tier']}"
         unit = f"{_usd(line.get('unit_price_usd'))} per {_count(line.get('unit_quantity', 1_000_000))}"
         rows.append((name, _count(line.get("quantity", 0)), unit, _usd(line.get("amount_usd"))))
     sums = [(label, dress.usd(amount)) for label, amount in parts]

@@ -24,7 +24,7 @@ from decimal import Decimal, localcontext
 from typing import Any
 
 from billing import periods
-from billing.pricing import rounded
+from billing.pricing import STANDARD, rounded
 from billing.statements.figures import TOKENS, ZERO, Adjusted, Figures, Place, Unit, Used
 
 FORMAT = "tollgate-statement/1"
@@ -207,6 +207,7 @@ def _itemised(used: Used) -> dict[str, Any]:
                 "unit_price_usd": usd(unit.price),
                 "unit_quantity": unit.per,
                 "amount_usd": usd(amounts[unit]),
+                **({} if unit.service_tier == STANDARD else {"service_tier": unit.service_tier}),
             }
             for unit in sorted(amounts, key=_unit_order)
         ],
@@ -215,8 +216,8 @@ def _itemised(used: Used) -> dict[str, Any]:
     }
 
 
-def _unit_order(unit: Unit) -> tuple[str, str, Decimal, int]:
-    return unit.meter, unit.priced_as, unit.price, unit.per
+def _unit_order(unit: Unit) -> tuple[str, str, Decimal, int, str]:
+    return unit.meter, unit.priced_as, unit.price, unit.per, unit.service_tier
 
 
 def _adjustment(one: Adjusted) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from django.db.models import Count, Q, Sum
 
 from billing import periods
 from billing.models import Adjustment, UsageRecord
+from billing.pricing import STANDARD
 from billing.rows import as_date, as_uuid, truth
 from billing.snapshot import reading
 
@@ -44,6 +45,7 @@ class Unit(NamedTuple):
     priced_as: str
     price: Decimal
     per: int
+    service_tier: str = STANDARD
 
 
 @dataclass(slots=True)
@@ -148,19 +150,19 @@ def _add_sums(figures: Figures, tenant_id: uuid.UUID, days: list[date]) -> None:
 _LINES_POSTGRES = (
     "SELECT u.billing_day, u.key_id, u.config_id, u.provider_slug, u.model_name, u.used_byok,"
     " line->>'meter', line->>'priced_as', line->>'unit_price_usd', line->>'unit_quantity',"
-    " SUM((line->>'quantity')::numeric)"
+    " line->>'service_tier', SUM((line->>'quantity')::numeric)"
     " FROM llm_usage_logs u CROSS JOIN LATERAL jsonb_array_elements(u.price_lines) AS line"
     " WHERE u.tenant_id = %s AND u.billing_day = ANY(%s)"
-    " GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10"
+    " GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"
 )
 _LINES_SQLITE = (
     "SELECT u.billing_day, u.key_id, u.config_id, u.provider_slug, u.model_name, u.used_byok,"
     " json_extract(line.value, '$.meter'), json_extract(line.value, '$.priced_as'),"
     " json_extract(line.value, '$.unit_price_usd'), json_extract(line.value, '$.unit_quantity'),"
-    " SUM(json_extract(line.value, '$.quantity'))"
+    " json_extract(line.value, '$.service_tier'), SUM(json_extract(line.value, '$.quantity'))"
     " FROM llm_usage_logs u, json_each(u.price_lines) AS line"
     " WHERE u.tenant_id = %s AND u.billing_day IN (SELECT value FROM json_each(%s))"
-    " GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10"
+    " GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"
 )
 
 
@@ -172,11 +174,12 @@ def _units(tenant_id: uuid.UUID, days: list[date]) -> Iterator[tuple[Place, Unit
             cursor.execute(_LINES_POSTGRES, [tenant_id, days])
         else:
             cursor.execute(_LINES_SQLITE, [tenant_id.hex, json.dumps([day.isoformat() for day in days])])
-        for day, key, config, provider, model, own, meter, priced_as, price, per, quantity in cursor:
+        for day, key, config, provider, model, own, meter, priced_as, price, per, service_tier, quantity in cursor:
             if price is None or per is None or quantity is None:
                 continue
             place = Place(as_date(day), _id(key), _id(config), provider, model, truth(own))
-            unit = Unit(str(meter), str(priced_as or meter), Decimal(str(price)).normalize(), int(per))
+            usd, tier = Decimal(str(price)).normalize(), str(service_tier or STANDARD)
+            unit = Unit(str(meter), str(priced_as or meter), usd, int(per), tier)
             yield place, unit, int(quantity)
 
 

@@ -86,8 +86,9 @@ def _charges(detail: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
     for line in detail["lines"]:
         facts = {name: line[name] for name in ("meter", "quantity", "unit_price_usd", "unit_quantity")}
-        note = "" if line["meter"] == line["priced_as"] else f"at the price of {line['priced_as']}"
-        yield at_list("usage", line["amount_usd"], **facts, note=note)
+        notes = [] if line["meter"] == line["priced_as"] else [f"at the price of {line['priced_as']}"]
+        notes += [f"service tier {line['service_tier']}"] if "service_tier" in line else []
+        yield at_list("usage", line["amount_usd"], **facts, note=", ".join(notes))
     for kind in ("unitemised", "rounding"):
         if detail[f"{kind}_usd"] != "0":
             yield at_list(kind, detail[f"{kind}_usd"])

@@ -67,7 +67,7 @@ def component_in_words(component: PriceComponent | OverrideComponent) -> str:
     quantity = "1M" if component.unit_quantity == 1_000_000 else f"{component.unit_quantity:,}"
     tier = f" above {component.above_tokens:,} prompt tokens" if component.above_tokens else ""
     if isinstance(component, PriceComponent) and component.service_tier != ServiceTier.STANDARD:
-        tier += f" ({component.get_service_tier_display().lower()}, not served)"
+        tier += f" ({component.get_service_tier_display().lower()})"
     return f"{component.get_meter_display()}: {dress.usd(component.unit_price_usd)} per {quantity}{tier}"
 
 
@@ -137,7 +137,8 @@ class ComponentForm(PageForm):
     )
     service_tier = forms.ChoiceField(
         choices=ServiceTier.choices, required=False, initial=ServiceTier.STANDARD,
-        help_text="Kept and shown; only standard is served and billed.",
+        help_text="Flex and priority are served to requests that ask for them. Flex and batch cost as much as standard "
+        "in what they leave out; priority must have a price for all that standard has. Batch is kept and shown.",
     )  # fmt: skip
 
     def clean(self) -> dict[str, Any]:

@@ -133,7 +133,8 @@ class ExplainView(APIView):
         operation_id="routing_explain", request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT, tags=["routing"]
     )
     def post(self, request: Request) -> Response:
-        """`{model, power_level, task_type, priority, config, estimated_input_tokens, max_tokens, needs}`."""
+        """`{model, power_level, task_type, priority, config, estimated_input_tokens, max_tokens, needs,
+        service_tier}`."""
         caller = caller_of(request)
         if not isinstance(request.data, dict):
             raise InvalidValue("The body must be a JSON object.")

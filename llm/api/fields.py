@@ -100,7 +100,8 @@ class ComponentsField(serializers.Field[Any, Any, Any, Any]):
     """The components of a price: `[{"meter", "usd_per_1m", "above_tokens"}]`, or for short `{"input": "2.50", ...}`.
 
     `unit_price_usd` with `unit_quantity` (default a million) says the same as `usd_per_1m`. `service_tier` is said
-    where it is not `standard`; only `standard` is served and billed.
+    where it is not `standard`. Flex and batch cost as much as standard in what they leave out; priority must price all
+    that standard does.
     """
 
     most = 100

@@ -9,6 +9,7 @@ from llm.api import admin_views, alerts, byok_views, views
 from llm.api.breakers import BreakerViewSet
 from llm.api.completions import ExplainView, completion_routes
 from llm.api.override_views import OverrideViewSet
+from llm.api.price_tasks import PricePolicyView, TaskViewSet
 from llm.api.price_views import APPROVE, PriceViewSet, ProposalViewSet
 from llm.api.requests import RequestDetail
 from tenants.api.routes import route
@@ -18,6 +19,7 @@ _DETAIL = {"get": "retrieve", "put": "update", "patch": "partial_update", "delet
 _READ = {"get": "retrieve"}
 _MODELS = "admin/llm/models"
 _PROPOSALS = "admin/llm/price-proposals"
+_TASKS = "admin/llm/price-tasks"
 _PROVIDER = "admin/llm/providers/<str:provider>"
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -88,6 +90,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *route(f"{_PROPOSALS}/<str:proposal>", ProposalViewSet, _READ),
     *route(f"{_PROPOSALS}/<str:proposal>/approve", ProposalViewSet, {"post": "approve"}, staff_permission=APPROVE),
     *route(f"{_PROPOSALS}/<str:proposal>/reject", ProposalViewSet, {"post": "reject"}, staff_permission=APPROVE),
+    *route("admin/llm/price-policy", PricePolicyView),
+    *route(_TASKS, TaskViewSet, {"get": "list"}),
+    *route(f"{_TASKS}/<str:task>", TaskViewSet, _READ | {"patch": "partial_update"}),
+    *route(f"{_TASKS}/<str:task>/confirm", TaskViewSet, {"post": "confirm"}, staff_permission=APPROVE),
     *route("admin/llm/routing-rules", admin_views.RuleViewSet, _LIST),
     *route("admin/llm/routing-rules/<str:rule>", admin_views.RuleViewSet, _DETAIL),
     *route("admin/llm/power-levels", admin_views.PowerLevelViewSet, {"get": "list"}),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
+from billing.pricing import CHEAPER, STANDARD, lacking
 from llm.choices import Kind, Meter, ServiceTier
 from llm.models import PriceComponent, PriceVersion
 from llm.models.prices import PER_MILLION
@@ -120,7 +121,21 @@ def check(components: Iterable[Component], *, kind: str) -> list[Component]:
     for meter_name, _, tier in seen:
         if (meter_name, 0, tier) not in seen:
             raise _wrong(f"{meter_name} has a price above a threshold, but none below it.")
+    _check_dearer(seen)
     return checked
+
+
+def _check_dearer(seen: Iterable[tuple[str, int, str]]) -> None:
+    """A service tier that is dearer than standard must price all that standard does: nothing of it gets cheaper."""
+    named: dict[str, dict[int, set[str]]] = {}
+    for meter, above, tier in seen:
+        named.setdefault(tier, {}).setdefault(above, set()).add(meter)
+    for tier in sorted(named.keys() - CHEAPER - {STANDARD}):
+        missing = lacking(named[STANDARD], named[tier])
+        if missing is not None:
+            meter, above = missing
+            where = f" above {above} tokens" if above else ""
+            raise _wrong(f"The service tier {tier} has no price for {meter}{where}, which standard has.")
 
 
 def _check_one(component: Component) -> None:

@@ -45,8 +45,8 @@ _FEED_PROVIDERS: Mapping[str, str] = {
 }
 
 # The feed's price keys -> our meters. Hosted tools (web and file search, per page, per hour) are left out on purpose:
-# the gateway refuses what it cannot bound, so it never bills them. A plain cache write is the five-minute one: the
-# feed prices the one-hour write separately.
+# the gateway refuses what it cannot bound, so it never bills them. Searches count where a model searches unasked. A
+# plain cache write is the five-minute one: the feed prices the one-hour write separately.
 _METERS: Mapping[str, str] = {
     "input_mtok": "input",
     "output_mtok": "output",
@@ -65,7 +65,9 @@ _METERS: Mapping[str, str] = {
     "output_citation_mtok": "citation",
     "requests_kcount": "request",
 }
-_PER_THOUSAND = frozenset({"requests_kcount"})
+_PER_THOUSAND = frozenset({"requests_kcount", "web_searches_kcount"})
+_SEARCHES = {"web_searches_kcount": "search"}
+_SEARCH_UNASKED = frozenset({"perplexity"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ def lookup(provider_slug: str, model_id: str, *, on: date | None = None) -> Feed
     day = on if on is not None else datetime.now(tz=UTC).date()
     dearest: dict[tuple[str, int], Decimal] = {}
     for instant in _instants(info, day):
-        for price in _prices(info.get_prices(instant)):
+        for price in _prices(info.get_prices(instant), searches=provider_slug in _SEARCH_UNASKED):
             key = (price.meter, price.above)
             dearest[key] = max(price.usd_per_1m, dearest.get(key, price.usd_per_1m))
     prices = tuple(FeedPrice(meter, usd, above) for (meter, above), usd in sorted(dearest.items()))
@@ -147,12 +149,12 @@ def _instants(info: ModelInfo, day: date) -> Iterator[datetime]:
         yield datetime.combine(day, edge.replace(tzinfo=edge.tzinfo or UTC))
 
 
-def _prices(price: ModelPrice) -> Iterator[FeedPrice]:
+def _prices(price: ModelPrice, *, searches: bool = False) -> Iterator[FeedPrice]:
     """One price set of the feed in our meters; every tier reprices the whole request, in the feed as with us."""
     from genai_prices.types import TieredPrices  # lazily: see the module's docstring
 
     for key, value in vars(price).items():
-        meter = _METERS.get(key)
+        meter = _METERS.get(key) or (_SEARCHES.get(key) if searches else None)
         if meter is None or value is None:
             continue
         scale = 1000 if key in _PER_THOUSAND else 1

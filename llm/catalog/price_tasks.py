@@ -4,20 +4,21 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 
 from billing.models import DailyUsage
 from llm.catalog import price_book, price_sync, references
 from llm.choices import PriceTaskKind, PriceTaskState
-from llm.models import LLMModel, PriceTask, PriceVersion, RouteRefusal
+from llm.models import LLMModel, PricePolicy, PriceTask, PriceVersion, RouteRefusal
 from llm.models.prices import IN_THE_BOOK
 from tenants import audit
-from tenants.errors import NotFound
+from tenants.errors import Conflict, NotFound
 
+_Row = TypeVar("_Row", PriceTask, PricePolicy)
 ACTOR = audit.system("price queue")
 DAYS = 30
 REFUSED = "model_unpriced"
@@ -45,6 +46,31 @@ def confirm(*, task: PriceTask, person: str, actor: audit.Actor, now: datetime) 
         version.refresh_from_db()
         audit.record(actor=actor, action="confirm", row=version, before=before, now=now, reason=f"{person} looked")
         _move(row, PriceTaskState.DONE, actor=actor, now=now, reason="the price is still right")
+
+
+def change(*, task: PriceTask, values: Mapping[str, Any], actor: audit.Actor, now: datetime) -> PriceTask:
+    """Write its owner (`assignee`), `state` or `note`. Raises Conflict for one to be opened again beside another."""
+    try:
+        return _written(PriceTask.objects.select_related("model__provider"), task.pk, values, actor=actor, now=now)
+    except IntegrityError as error:
+        raise Conflict("There is a newer task for this model. Take that one.", code="price_task_superseded") from error
+
+
+def change_policy(*, values: Mapping[str, Any], actor: audit.Actor, now: datetime) -> PricePolicy:
+    """Write some columns of the one row."""
+    PricePolicy.objects.get_or_create(pk=1)
+    return _written(PricePolicy.objects.all(), 1, values, actor=actor, now=now)
+
+
+def _written(rows: QuerySet[_Row], pk: Any, values: Mapping[str, Any], *, actor: audit.Actor, now: datetime) -> _Row:
+    with transaction.atomic():
+        row = rows.select_for_update(of=("self",)).get(pk=pk)
+        before = audit.state(row)
+        for name, value in values.items():
+            setattr(row, name, value)
+        row.save(update_fields=[*values, "updated_at"])
+        audit.record(actor=actor, action="update", row=row, before=before, now=now)
+    return row
 
 
 def in_force(now: datetime) -> QuerySet[PriceVersion]:

@@ -111,9 +111,14 @@ def _again(card: pricing.PriceCard, lines: Any, prompt_tokens: int) -> Decimal |
     if not counts:
         return None
     try:
-        return pricing.price(card, counts, prompt_tokens=prompt_tokens).total
+        return pricing.price(card, counts, prompt_tokens=prompt_tokens, service_tier=_service_tier(lines)).total
     except pricing.Unpriced:
         return None
+
+
+def _service_tier(lines: list[dict[str, Any]]) -> str:
+    """The one that a bill was made at; its lines say so where it was not standard."""
+    return str(lines[0].get("service_tier", pricing.STANDARD))
 
 
 def _counts(lines: Any) -> Mapping[str, int]:

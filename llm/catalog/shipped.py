@@ -30,7 +30,7 @@ TIERS = ("free", "starter", "professional", "enterprise")
 METERS = (
     "input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning",
     "audio_input", "audio_output", "audio_cache_read", "image_input", "image_output", "image_cache_read",
-    "video_input", "video_output", "citation", "request",
+    "video_input", "video_output", "citation", "request", "search",
 )  # fmt: skip
 # The shipped power levels and the dearest blended price (USD per million tokens) a model of each may have.
 POWER_LEVEL_CAPS: Mapping[str, Decimal] = {

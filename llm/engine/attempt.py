@@ -34,6 +34,7 @@ class Progress:
     ended: bool = False  # the answer is complete; its usage may still come
     finished: bool = False
     dropped: tuple[str, ...] = ()
+    service_tier: str = ""  # the one that the provider says it used, in its own word
 
     def connected(self) -> None:
         self.sent = True
@@ -76,6 +77,7 @@ async def complete(client: Client, call: Call, progress: Progress) -> Completed:
         progress.first_at = time.perf_counter()
         done = adapter.parse_response(body, call)
     progress.usage = done.usage
+    progress.service_tier = done.service_tier
     progress.produced_bytes = output_bytes(done.body)
     progress.finished = True
     return done
@@ -235,6 +237,8 @@ def _note(progress: Progress, events: list[StreamEvent]) -> None:
         progress.produced_bytes += event.output_bytes
         if event.usage is not None:
             progress.usage = event.usage
+        if event.service_tier:
+            progress.service_tier = event.service_tier
         if event.ended:
             progress.ended = True
         if event.done:

@@ -36,6 +36,7 @@ class Booking:
         self.progress = Progress()
         self.attempts: list[Attempt] = []
         self.promised = False  # the client has its status line
+        self.service_tier = ""  # the one that is billed, once that is known
         self._hold: Hold | None = None
         self._facts: dict[str, Any] = {}
         self._settled = False
@@ -158,6 +159,7 @@ class Booking:
         if self.progress.first_at is not None:
             result.ttft_ms = round((self.progress.first_at - received) * 1000)
         result.attempts = self.attempts
+        result.service_tier = self.progress.service_tier
         row, charged = bookkeeping.closing_row(
             self._facts,
             target=self.target,
@@ -167,6 +169,7 @@ class Booking:
             day=hold.billing_day,
         )
         self._settled = True
+        self.service_tier = bookkeeping.service_tier_of(row)
         metrics.settled(row)  # before the commit: what a client has been told is counted, whatever dies next
         if row["is_overrun"]:
             logger.warning("Request %s cost more than was held: the provider went beyond its cap", self.request.id)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,6 +12,7 @@ import orjson
 from billing import pricing
 from billing.models import UsageRecord
 from billing.money import Charge, at_own_price, charge
+from llm import service_tiers
 from llm.calls import Usage
 from llm.engine import tokens
 from llm.providers import usage as reported
@@ -23,6 +24,8 @@ ZERO = Decimal(0)
 NOTHING_USED = Usage(prompt_tokens=0, completion_tokens=0)
 NO_COST = pricing.Cost(lines=(), input=ZERO, output=ZERO, total=ZERO)
 Status = UsageRecord.Status
+# Searches of an answer, where a model that searches by itself charges for them; the quirk `max_searches` knows better.
+MAX_SEARCHES = 30
 _CACHES_IF_ASKED = ("anthropic", "bedrock")  # others may write a cache unasked, and bill it
 
 
@@ -59,19 +62,36 @@ class Result:
     ttft_ms: int | None = None
     latency_ms: int = 0
     attempts: list[Attempt] = field(default_factory=list)
+    service_tier: str = ""  # the one that the provider says it used, in its own word
 
 
 def worst_case(target: Target, request: ChatRequest, tenant: TenantState) -> Charge:
-    """The most this target can cost for this request."""
-    bound = request.size.bound(target.model.context_window, target.model.provider.dialect)
-    output_bound = target.output_cap * request.route.choices
-    cache_writes = request.cache_writes or target.model.provider.dialect not in _CACHES_IF_ASKED
-    cost = pricing.worst_case(target.card, input_bound=bound, output_bound=output_bound, cache_writes=cache_writes)
+    """The most this target can cost for this request, at the dearest service tier that may be billed."""
+    bounds = _bounds(target, request)
+    cost = pricing.worst_case(target.card, bounds, target.service_tiers)
     card = _own_card(target, tenant, request.now)
     if card is None:
         return _charge(cost, target, tenant)
-    own = pricing.worst_case(card, input_bound=bound, output_bound=output_bound, cache_writes=cache_writes)
-    return at_own_price(cost, billed=own, terms={"price_override": str(card.version_id)})
+    own = pricing.worst_case(card, bounds)
+    others = [one for one in target.service_tiers if one != pricing.STANDARD]  # which an own price is not of
+    listed = _charge(pricing.worst_case(target.card, bounds, others), target, tenant)
+    return at_own_price(cost, billed=max(own, listed.billed), terms={"price_override": str(card.version_id)})
+
+
+def _bounds(target: Target, request: ChatRequest) -> pricing.Bounds:
+    model, size = target.model, request.size
+    rates = target.card.tiers[-1].rates
+    beside = pricing.NOTHING
+    if not pricing.IF_PRICED.isdisjoint(rates):
+        searches = int(model.quirks.get("max_searches", MAX_SEARCHES))
+        beside = {"image": size.images, "search": searches, "citation": model.context_window}
+    return pricing.Bounds(
+        input=size.bound(model.context_window, model.provider.dialect),
+        output=target.output_cap * request.route.choices,
+        cache_writes=request.cache_writes or model.provider.dialect not in _CACHES_IF_ASKED,
+        media=size.images > 0 or not size.bounded,
+        beside=beside,
+    )
 
 
 def _charge(cost: Decimal, target: Target, tenant: TenantState) -> Charge:
@@ -86,8 +106,10 @@ def _own_card(target: Target, tenant: TenantState, at: datetime) -> pricing.Pric
 
 
 def _charge_of(cost: pricing.Cost, usage: Usage, target: Target, tenant: TenantState, at: datetime) -> Charge:
-    """What is owed for a usage. Where the tenant's own price lacks a meter that was used, the list price stands."""
-    card = None if cost is NO_COST else _own_card(target, tenant, at)
+    """What is owed for a usage. The tenant's own price is of standard service: at another service tier, and where it
+    lacks a meter that was used, the list price stands."""
+    standard = not cost.lines or cost.lines[0].service_tier == pricing.STANDARD
+    card = _own_card(target, tenant, at) if standard and cost is not NO_COST else None
     if card is not None:
         try:
             own = pricing.price(card, usage.meters(), prompt_tokens=usage.prompt_tokens)
@@ -114,14 +136,49 @@ def usage_of(raw: Mapping[str, Any] | None, target: Target, request: ChatRequest
             completion_estimate=completion,
         )
         if found is not None:
-            return found
+            return _with_fees(found, target, request)
     bound = request.size.bound(model.context_window, model.provider.dialect)
-    return Usage(prompt_tokens=min(request.size.estimate, bound), completion_tokens=completion, estimated=True)
+    estimate = Usage(prompt_tokens=min(request.size.estimate, bound), completion_tokens=completion, estimated=True)
+    return _with_fees(estimate, target, request)
+
+
+def _with_fees(usage: Usage, target: Target, request: ChatRequest) -> Usage:
+    """The usage with what is charged beside tokens, where the price has it, and nothing else beside them."""
+    if not usage.beside and not request.size.images:
+        return usage
+    rates = target.card.tiers[-1].rates
+    counts = {**usage.beside, "image": request.size.images}
+    beside = {meter: count for meter, count in counts.items() if count and meter in rates}
+    return usage if beside == usage.beside else replace(usage, beside=beside)
+
+
+def _cost_of(usage: Usage, target: Target, said: str) -> pricing.Cost:
+    """The list price, at the service tier that the provider said; if that can be none of those, at the dearest."""
+    tiers = target.service_tiers
+    if len(tiers) > 1:
+        used = service_tiers.used(said, tiers)
+        if used is None:
+            return max((_price(usage, target, one) for one in tiers), key=lambda cost: cost.total)
+        return _price(usage, target, used)
+    return _price(usage, target, pricing.STANDARD)
+
+
+def _price(usage: Usage, target: Target, service_tier: str) -> pricing.Cost:
+    meters, prompt = usage.meters(), usage.prompt_tokens
+    return pricing.price(target.card, meters, prompt_tokens=prompt, service_tier=service_tier)
+
+
+def service_tier_of(row: Mapping[str, Any]) -> str:
+    """The one that a usage row was billed at; empty if nothing was."""
+    lines = row["price_lines"]
+    return str(lines[0].get("service_tier", pricing.STANDARD)) if lines else ""
 
 
 def lost_cost(target: Target, request: ChatRequest) -> Decimal:
     """What a failed attempt that reached the provider may have cost the platform: its input, estimated. USD."""
-    return pricing.price(target.card, {"input": request.size.estimate}, prompt_tokens=request.size.estimate).total
+    estimate, service_tier = request.size.estimate, target.service_tiers[0]
+    meters = {"input": estimate}
+    return pricing.price(target.card, meters, prompt_tokens=estimate, service_tier=service_tier).total
 
 
 def opening_facts(
@@ -179,7 +236,7 @@ def closing_row(
     # What nobody produced costs nothing, a price per request included.
     cost = NO_COST
     if usage is not NOTHING_USED:
-        cost = pricing.price(target.card, usage.meters(), prompt_tokens=usage.prompt_tokens)
+        cost = _cost_of(usage, target, result.service_tier)
     # The terms in force are those of the reserve: the same state, asked about the same moment.
     charged = _charge_of(cost, usage, target, tenant, opening["created_at"])
     first = decision.targets[0]

@@ -17,9 +17,10 @@ MAX_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a stream ended: settled usage for the last chunk, or the error that broke it."""
+    """How a stream ended: settled usage for the last chunk and the service tier that is billed, or the error."""
 
     usage: dict[str, Any] | None = None
+    service_tier: str = ""
     error: TollgateError | None = None
 
 

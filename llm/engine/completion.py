@@ -59,6 +59,7 @@ class Reply:
     completed: Completed | None = None
     usage: dict[str, Any] | None = None
     cost_usd: Decimal | None = None
+    service_tier: str = ""  # the one that is billed, once that is known
     channel: Channel | None = None
     # Weak, since the journey keeps its reply: a cycle would leave every request to the garbage collector. One that is
     # under way is kept alive by the runtime, and one that has ended has nothing to abandon.
@@ -253,12 +254,14 @@ class Journey:
                 self.runtime.streams -= 1
                 await stream.hang_up()  # a client that left in between: the pump never started
             usage, _ = await booking.settle_done()
-            channel.end(Ending(usage=usage))
+            channel.end(Ending(usage=usage, service_tier=booking.service_tier))
         else:
             completed = await self._at_the_provider(attempt.complete(self.runtime.client, call, progress))
             record.status = 200
             usage, cost = await booking.settle_done()
-            self._resolve(self._reply(booking, completed=completed, usage=usage, cost_usd=cost))
+            reply = self._reply(booking, completed=completed, usage=usage, cost_usd=cost)
+            reply.service_tier = booking.service_tier
+            self._resolve(reply)
 
     # --- pieces -------------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from llm.engine import runtime, snapshot, tenant_state
 from llm.errors import InvalidRequest, NoRoute
 from llm.routing import explain as explained
 from llm.routing.plan import plan
+from llm.service_tiers import ASKED
 from llm.types import RouteCaller, RouteRequest
 from tenants.ids import uuid7
 from tenants.models import Tenant
@@ -57,7 +58,7 @@ def caller_of(tenant_id: uuid.UUID) -> RouteCaller:
 
 def route_request(body: Mapping[str, Any]) -> RouteRequest:
     """Raises InvalidRequest naming the field."""
-    unknown = sorted(set(body) - {*_TEXTS, *_COUNTS, "needs"})
+    unknown = sorted(set(body) - {*_TEXTS, *_COUNTS, "needs", "service_tier"})
     if unknown:
         raise InvalidRequest(f"There is no field `{unknown[0]}` here.", param=unknown[0])
     for name in _TEXTS:
@@ -71,6 +72,9 @@ def route_request(body: Mapping[str, Any]) -> RouteRequest:
     needs = body.get("needs") or []
     if not isinstance(needs, list) or any(need not in NEEDS for need in map(str, needs)):
         raise InvalidRequest(f"`needs` is a list of: {', '.join(sorted(NEEDS))}.", param="needs")
+    tier = body.get("service_tier")
+    if tier is not None and (not isinstance(tier, str) or tier not in ASKED):
+        raise InvalidRequest(f"`service_tier` is one of: {', '.join(ASKED)}.", param="service_tier")
     return RouteRequest(
         # Odd: an explanation is never one of the few that try what looks down.
         request_id=uuid.UUID(int=uuid7().int | 1),
@@ -84,4 +88,5 @@ def route_request(body: Mapping[str, Any]) -> RouteRequest:
         max_tokens=body.get("max_tokens") or None,
         needs=frozenset(needs),
         text=body.get("text") or "",
+        service_tier=ASKED.get(tier or "", ""),
     )

@@ -10,18 +10,17 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError, connection
 from django.utils import timezone
 
-from billing.pricing import PriceCard, Rate, Tier
+from billing.pricing import STANDARD, PriceCard, Rate, services, whole_tiers
 from llm import models
 from llm.catalog import addresses
 from llm.catalog.credentials import environment_key
-from llm.choices import ServiceTier
 from llm.fields import CannotDecrypt
 from llm.models.prices import IN_THE_BOOK
 from llm.types import Credential, Model, Policy, Provider, Rule, Snapshot
@@ -146,31 +145,22 @@ def _cards() -> dict[Any, tuple[PriceCard, ...]]:
 
 
 def card_of(version: models.PriceVersion) -> PriceCard:
-    """The version as bills are made from it: standard service, the only one that is served."""
-    tiers: dict[int, dict[str, Rate]] = defaultdict(dict)
+    """The version as bills are made from it."""
+    named: dict[str, dict[int, dict[str, Rate]]] = {STANDARD: {}}
     for component in version.components.all():
-        if component.service_tier != ServiceTier.STANDARD:
-            continue
-        tiers[component.above_tokens][component.meter] = Rate(
+        tiers = named.setdefault(component.service_tier, {})
+        tiers.setdefault(component.above_tokens, {})[component.meter] = Rate(
             price=component.unit_price_usd, quantity=component.unit_quantity
         )
+    standard = named.pop(STANDARD)
     return PriceCard(
         version_id=version.pk,
         number=version.number,
         effective_from=version.effective_from,
         effective_to=version.effective_to,
-        tiers=whole_tiers(tiers),
+        tiers=whole_tiers(standard),
+        services=services(standard, named),
     )
-
-
-def whole_tiers(named: Mapping[int, Mapping[str, Rate]]) -> tuple[Tier, ...]:
-    """Highest threshold first. A tier prices what it names; for the rest the price of the tier below goes on."""
-    found: list[Tier] = []
-    rates: dict[str, Rate] = {}
-    for above in sorted({0, *named}):
-        rates = {**rates, **named.get(above, {})}
-        found.append(Tier(above=above, rates=rates))
-    return tuple(reversed(found))
 
 
 def _model(row: models.LLMModel, provider: Provider, prices: tuple[PriceCard, ...]) -> Model:

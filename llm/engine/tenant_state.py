@@ -9,10 +9,9 @@ from collections import defaultdict
 
 from django.utils import timezone
 
-from billing.pricing import PriceCard, Rate
+from billing.pricing import PriceCard, Rate, whole_tiers
 from llm import models
 from llm.catalog import overrides, validation
-from llm.engine import snapshot
 from llm.fields import CannotDecrypt, Secret
 from llm.types import Config, Credential, TenantState
 from tenants import audit, scoping, terms
@@ -64,7 +63,7 @@ def _overrides(tenant_id: uuid.UUID) -> dict[uuid.UUID, tuple[PriceCard, ...]]:
                 number=row.number,
                 effective_from=row.effective_from,
                 effective_to=row.effective_to,
-                tiers=snapshot.whole_tiers(tiers),
+                tiers=whole_tiers(tiers),
             )
         )
     return {model_id: tuple(group) for model_id, group in cards.items()}

@@ -151,7 +151,7 @@ class PriceComponent(models.Model):
         max_length=8,
         choices=ServiceTier,
         default=ServiceTier.STANDARD,
-        help_text="The provider's service it is for. Kept and shown; bills use `standard`, the only one served.",
+        help_text="The provider's service it is for. Requests may ask for flex and priority; batch is kept and shown.",
     )
 
     objects = PriceComponents.as_manager()

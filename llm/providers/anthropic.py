@@ -23,7 +23,7 @@ from llm.fields import Secret
 from llm.providers import failures
 from llm.providers.anthropic_native import NativeReader, betas, native_body
 from llm.providers.anthropic_request import STRUCTURED_TOOL, request_body
-from llm.providers.anthropic_stream import MessageReader
+from llm.providers.anthropic_stream import MessageReader, service_tier_of
 from llm.providers.base import Decoder, StreamReader
 from llm.providers.chunks import finish_reason
 from llm.providers.openai import auth_headers, is_byok, json_headers, secret_of
@@ -103,7 +103,8 @@ def completion(body: bytes, *, byok: bool = False, native: bool = False) -> Comp
     usage = openai_shape(message.get("usage"))
     if usage is not None:
         answer["usage"] = usage
-    return Completed(body=answer, usage=usage, native=message if native else None)
+    service_tier = service_tier_of(message.get("usage"))
+    return Completed(body=answer, usage=usage, native=message if native else None, service_tier=service_tier)
 
 
 def _assistant(blocks: list[dict[str, Any]]) -> dict[str, Any]:

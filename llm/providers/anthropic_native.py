@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from llm import service_tiers
 from llm.calls import Call, StreamEvent
 from llm.errors import UpstreamInvalid
 from llm.providers import failures
@@ -44,6 +45,10 @@ def native_body(call: Call) -> tuple[Json, list[str]]:
     body.pop("stream", None)
     if call.stream:
         body["stream"] = True
+    if call.target.card.services:
+        asked = service_tiers.word(call.target, call.native.get("service_tier"))
+        if asked:
+            body["service_tier"] = asked
     thinking = body.get("thinking")
     thinks = isinstance(thinking, Mapping) and thinking.get("type") in ("enabled", "adaptive")
     if isinstance(thinking, Mapping) and _beyond(thinking.get("budget_tokens"), cap):
@@ -138,6 +143,7 @@ class NativeReader:
         elif kind == "error" or event.get("error"):
             raise failures.in_band(event.get("error"), byok=self._byok)
         found.usage = self._counts.usage
+        found.service_tier = self._counts.service_tier
         return [found]
 
     def _delta(self, event: Json, found: StreamEvent) -> None:

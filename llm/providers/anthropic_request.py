@@ -20,7 +20,7 @@ STRUCTURED_TOOL = "tollgate_structured_answer"
 _TRANSLATED = frozenset(
     {"messages", "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature", "top_p",
      "top_k", "stop", "tools", "tool_choice", "parallel_tool_calls", "response_format", "reasoning_effort", "thinking",
-     "user", "safety_identifier", "n", "functions", "function_call"}
+     "user", "safety_identifier", "n", "functions", "function_call", "service_tier"}
 )  # fmt: skip
 _NO_PENALTY = ("frequency_penalty", "presence_penalty")
 _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
@@ -58,6 +58,9 @@ class Builder:
         user = self.given.get("user") or self.given.get("safety_identifier")
         if isinstance(user, str):
             self.body["metadata"] = {"user_id": user}
+        service_tier = chat_request.service_tier(self.call, self.given, self.dropped)
+        if service_tier:
+            self.body["service_tier"] = service_tier
         if self.system:
             self.body["system"] = self.system
         self.body["messages"] = self.turns

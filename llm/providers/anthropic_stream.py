@@ -30,14 +30,16 @@ class Counts:
     """The usage that a stream has reported so far. Counts are cumulative: they never fall, though some vendors repeat a
     zero later."""
 
-    __slots__ = ("_raw", "usage")
+    __slots__ = ("_raw", "service_tier", "usage")
 
     def __init__(self) -> None:
         self._raw: dict[str, Any] = {}
         self.usage: dict[str, Any] | None = None  # OpenAI-shaped
+        self.service_tier = ""
 
     def take(self, said: Any, *, produced: bool) -> None:
         """Take in a usage object; `produced`: it counts output too."""
+        self.service_tier = service_tier_of(said) or self.service_tier
         if not isinstance(said, dict) or not (produced or any(said.get(key) for key in _PROMPT_COUNTS)):
             return  # an opening that counts no prompt at all has not counted yet
         for key in (*_PROMPT_COUNTS, "cache_creation", *(_OUTPUT_COUNTS if produced else ())):
@@ -49,6 +51,12 @@ class Counts:
                 value = max(value, before)
             self._raw[key] = value
         self.usage = openai_shape(self._raw)
+
+
+def service_tier_of(usage: Any) -> str:
+    """The service tier that was used, in Anthropic's word; empty if it is not said."""
+    found = usage.get("service_tier") if isinstance(usage, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 class _Tool:
@@ -108,7 +116,9 @@ class MessageReader:
         if isinstance(model, str) and model:
             self._chunks.model = model
         self._counts.take(message.get("usage"), produced=False)
-        return [self._event({"role": "assistant", "content": ""}, good=False)]
+        opening = self._event({"role": "assistant", "content": ""}, good=False)
+        opening.service_tier = self._counts.service_tier
+        return [opening]
 
     def _start(self, event: dict[str, Any]) -> list[StreamEvent]:
         block = _object(event, "content_block")
@@ -164,11 +174,12 @@ class MessageReader:
     def _finish(self, event: dict[str, Any]) -> list[StreamEvent]:
         self._counts.take(event.get("usage"), produced=True)
         said = _object(event, "delta").get("stop_reason")
+        usage, service_tier = self._counts.usage, self._counts.service_tier
         if said is None:
-            return [StreamEvent(usage=self._counts.usage)]
+            return [StreamEvent(usage=usage, service_tier=service_tier)]
         finish = finish_reason(said, tools=self._calls > 0)
         chunk = self._chunks.chunk({}, finish=finish)
-        return [StreamEvent(chunk=chunk, good=True, usage=self._counts.usage, ended=True)]
+        return [StreamEvent(chunk=chunk, good=True, usage=usage, ended=True, service_tier=service_tier)]
 
     def _arguments(self, tool: _Tool | None, text: Any) -> list[StreamEvent]:
         if tool is None or text in (None, ""):

@@ -112,6 +112,8 @@ class _Converse:
             body["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": structure}}
         if "effort" in wanted:
             self._effort(wanted["effort"])
+        if "service_tier" in said:
+            body["serviceTier"] = {"type": said["service_tier"]}
         if "thinking" in said:
             self.more["thinking"] = said["thinking"]
         if self.more:

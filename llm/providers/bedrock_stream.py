@@ -63,7 +63,7 @@ class ConverseReader:
             finish = finished(event.get("stopReason"), tools=self._calls > 0)
             return [StreamEvent(chunk=self._chunks.chunk({}, finish=finish), good=True)]
         if kind == "metadata":
-            return [StreamEvent(usage=usage(event.get("usage")), done=True)]
+            return [StreamEvent(usage=usage(event.get("usage")), done=True, service_tier=service_tier_of(event))]
         return []
 
     def _error(self, kind: str, event: Any) -> ProviderError:
@@ -167,7 +167,7 @@ def completion(body: bytes, call: Call) -> Completed:
     counted = usage(answer.get("usage"))
     if counted is not None:
         found["usage"] = counted
-    return Completed(body=found, usage=counted)
+    return Completed(body=found, usage=counted, service_tier=service_tier_of(answer))
 
 
 def _assistant(blocks: list[Json]) -> Json:
@@ -219,6 +219,13 @@ def finished(said: Any, *, tools: bool) -> str:
     if said in _MALFORMED:
         raise UpstreamFailed("The provider's model broke off its answer: what it made cannot be read.")
     return finish_reason(said, tools=tools)
+
+
+def service_tier_of(said: Json) -> str:
+    """The service tier that was used, in AWS's word; empty if it is not said."""
+    found = said.get("serviceTier")
+    kind = found.get("type") if isinstance(found, dict) else None
+    return kind if isinstance(kind, str) else ""
 
 
 def usage(said: Any) -> Json | None:

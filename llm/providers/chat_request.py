@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from llm import service_tiers
 from llm.calls import Call
 from llm.errors import InvalidRequest
 from llm.providers.openai import unsupported
@@ -13,6 +14,16 @@ def taken(call: Call) -> tuple[dict[str, Any], list[str]]:
     refused = unsupported(call.target.model.quirks)
     given = {name: value for name, value in call.body.items() if value is not None and name not in refused}
     return given, [name for name in refused if call.body.get(name) is not None]
+
+
+def service_tier(call: Call, given: Mapping[str, Any], dropped: list[str]) -> str | None:
+    """What to ask the provider for, where the model has prices of other tiers than standard. Elsewhere there is nothing
+    to choose: what the client said is dropped."""
+    said = given.get("service_tier")
+    found = service_tiers.word(call.target, said) if call.target.card.services else None
+    if said is not None and not found:
+        dropped.append("service_tier")
+    return found
 
 
 def refuse_choices(given: Mapping[str, Any]) -> None:

@@ -20,7 +20,8 @@ Json = dict[str, Any]
 _TRANSLATED = frozenset(
     {"messages", "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature", "top_p",
      "top_k", "stop", "seed", "n", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "tools",
-     "tool_choice", "response_format", "reasoning_effort", "thinking", "functions", "function_call"}
+     "tool_choice", "response_format", "reasoning_effort", "thinking", "functions", "function_call",
+     "service_tier"}
 )  # fmt: skip
 _SAME = {"temperature": "temperature", "top_p": "topP", "top_k": "topK"}
 _PENALTIES = {"presence_penalty": "presencePenalty", "frequency_penalty": "frequencyPenalty"}
@@ -79,6 +80,11 @@ class _Builder:
         self._sampling()
         self._counts()
         self.body["generationConfig"] = self.config
+        dropped: list[str] = []
+        service_tier = chat_request.service_tier(self.call, self.given, dropped)
+        self.dropped.update(dropped)
+        if service_tier:
+            self.body["serviceTier"] = service_tier
         for name, value in self.given.items():
             usual = name == "parallel_tool_calls"  # its default; that of every other switch is false
             says_nothing = value is usual

@@ -45,6 +45,11 @@ _COUNTS = (
 )
 
 
+# How much of each count is what: [{"modality": "AUDIO", "tokenCount": 12}, ...]
+_DETAILS = ("promptTokensDetails", "cacheTokensDetails", "candidatesTokensDetails", "toolUsePromptTokensDetails")
+_MODALITIES = {"AUDIO": "audio_tokens", "IMAGE": "image_tokens", "VIDEO": "video_tokens"}
+
+
 @dataclass(slots=True)
 class Said:
     """What one candidate says, in this event or as a whole. `calls` are whole tool calls without an index."""
@@ -177,7 +182,7 @@ def completion(body: bytes, call: Call) -> Completed:
     usage = openai_usage(answer.get("usageMetadata"), final=True, produced=produced)
     if usage is not None:
         shown["usage"] = usage
-    return Completed(body=shown, usage=usage)
+    return Completed(body=shown, usage=usage, service_tier=service_tier_of(answer.get("usageMetadata")))
 
 
 def _choice(candidate: Json, position: int, call: Call) -> Json:
@@ -205,6 +210,12 @@ def call_id(call: Call, index: int) -> str:
     return f"call_{call.request_id.replace('-', '')[-20:]}_{index}_"
 
 
+def service_tier_of(counted: Any) -> str:
+    """The service tier that was used, as `usageMetadata` says it; empty if it does not."""
+    found = counted.get("serviceTier") if type(counted) is dict else None
+    return found.lower().removeprefix("service_tier_") if type(found) is str else ""
+
+
 def openai_usage(raw: Any, *, final: bool, produced: bool) -> Json | None:
     """Gemini's counts in the OpenAI shape; None if there is no count of a prompt, or one that is none.
 
@@ -220,11 +231,15 @@ def openai_usage(raw: Any, *, final: bool, produced: bool) -> Json | None:
         return None
     thoughts, candidates, total = (counts[name] for name in ("thoughtsTokenCount", _CANDIDATES, "totalTokenCount"))
     prompt = counts["promptTokenCount"] + counts["toolUsePromptTokenCount"]
+    prompt_media = _media(raw, "promptTokensDetails", "toolUsePromptTokensDetails")
     shown: Json = {
         "prompt_tokens": prompt,
-        "prompt_tokens_details": {"cached_tokens": counts["cachedContentTokenCount"]},
-        "completion_tokens_details": {"reasoning_tokens": thoughts},
+        "prompt_tokens_details": {"cached_tokens": counts["cachedContentTokenCount"], **prompt_media},
+        "completion_tokens_details": {"reasoning_tokens": thoughts, **_media(raw, "candidatesTokensDetails")},
     }
+    cached_media = _media(raw, "cacheTokensDetails")
+    if cached_media:
+        shown["prompt_tokens_details"]["cached_tokens_details"] = cached_media
     if raw.get(_CANDIDATES) is None:
         candidates = max(0, total - prompt - thoughts) if final else 0
         if not candidates and (produced or not final):
@@ -233,6 +248,19 @@ def openai_usage(raw: Any, *, final: bool, produced: bool) -> Json | None:
     shown["completion_tokens"] = candidates if inside else candidates + thoughts
     shown["total_tokens"] = prompt + shown["completion_tokens"]
     return shown
+
+
+def _media(raw: Json, *names: str) -> dict[str, int]:
+    """Of these counts, the tokens that are no text, in OpenAI's words. What is no count is left out."""
+    found: dict[str, int] = {}
+    for name in names:
+        listed = raw.get(name)
+        for one in listed if type(listed) is list else ():
+            kind = _MODALITIES.get(str(one.get("modality"))) if type(one) is dict else None
+            count = one.get("tokenCount") if kind else None
+            if kind and type(count) is int and count > 0:
+                found[kind] = found.get(kind, 0) + count
+    return found
 
 
 def merged_usage(before: Json, said: Any) -> Json:
@@ -245,6 +273,7 @@ def merged_usage(before: Json, said: Any) -> Json:
             continue
         known = before.get(name)
         before[name] = max(value, known) if type(value) is int and type(known) is int and value >= 0 else value
+    before |= {name: said[name] for name in _DETAILS if said.get(name)}
     return before
 
 

@@ -90,6 +90,7 @@ class ResponseReader:
                     event.usage = self._usage
             else:
                 events = [StreamEvent(usage=self._usage)]
+            events[-1].service_tier = google_response.service_tier_of(answer.get("usageMetadata"))
         return events
 
     def _name(self, answer: Json) -> None:

@@ -21,6 +21,8 @@ example in docs/add-a-provider.md.
                            OpenRouter), "enable_thinking" (DashScope), "thinking" ({"type": ...}), or
                            "thinking_effort" ({"type": ...} and the effort beside it)
     reasoning_efforts      what the model calls an effort: {"medium": "high"}; "" drops it
+    service_tiers          what the vendor calls the tiers it takes: {"standard": "on_demand", "flex": "flex"}
+                           (Groq). Default: OpenAI's words for "auto", "standard", "flex" and "priority"
     auth_header            name of the header that carries the key, instead of Authorization (Azure: "api-key")
 
 `openai_embeddings` and `openai_completions` have quirks of their own.

@@ -6,14 +6,13 @@ Fields that the client sent in the vendor's own words (`thinking`, `reasoning`, 
 from collections.abc import Mapping
 from typing import Any
 
+from llm import service_tiers
 from llm.calls import Call
 
 Json = dict[str, Any]
 Quirks = Mapping[str, Any]
 
 CAPS = ("max_tokens", "max_completion_tokens")
-# Other tiers cost other prices than the card that the request was reserved and is billed at.
-_SERVICE_TIERS = ("auto", "default")
 # What an assistant's message may hold beyond OpenAI's own fields, which refuses a request that has them.
 _EXTRAS = frozenset({"reasoning_content", "reasoning", "reasoning_details", "thinking_blocks", "citations"})
 # Of the cap, for vendors that take a number of tokens; None leaves it to them.
@@ -33,9 +32,8 @@ def request_body(call: Call) -> tuple[Json, list[str]]:
     dropped = sorted(refused & body.keys())
     for name in dropped:
         del body[name]
-    if body.get("service_tier", "auto") not in _SERVICE_TIERS:
-        del body["service_tier"]
-        dropped.append("service_tier")
+    if "service_tier" in body or call.target.card.services:
+        _service_tier(body, call, dropped)
     body["model"] = call.target.model.model_id
     body["messages"] = _messages(body.get("messages"), quirks, dropped)
     body[quirks.get("token_cap_field") or "max_tokens"] = call.target.output_cap
@@ -51,6 +49,16 @@ def request_body(call: Call) -> tuple[Json, list[str]]:
     for name, value in (quirks.get("extra_params") or {}).items():
         body.setdefault(name, value)
     return body, dropped if len(dropped) < 2 else list(dict.fromkeys(dropped))
+
+
+def _service_tier(body: Json, call: Call, dropped: list[str]) -> None:
+    """Never one with another price than what was reserved and is billed."""
+    said = body.pop("service_tier", None)
+    asked = service_tiers.word(call.target, said)
+    if asked:
+        body["service_tier"] = asked
+    elif said is not None:
+        dropped.append("service_tier")
 
 
 def set_stream(body: Json, call: Call) -> None:

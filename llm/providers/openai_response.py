@@ -64,11 +64,11 @@ class ChatReader:
         if usage or "x_groq" in chunk:
             self._count(_usage(chunk, None))
         event = StreamEvent(chunk=chunk, usage=self._usage)
+        if "service_tier" in chunk:
+            event.service_tier = _service_tier(chunk)
+            raw = raw if "service_tier" in chunk else None
         if type(choices) is not list:
             return self._without_choices(event, choices)
-        if chunk.get("service_tier") not in _TIERS:
-            del chunk["service_tier"]
-            raw = None
         for position, choice in enumerate(choices):
             if not self._choice(choice, position, event):
                 raw = None
@@ -240,12 +240,19 @@ def completion(body: bytes, *, byok: bool = False) -> Completed:
     created = answer.get("created")
     answer["created"] = int(created if isinstance(created, int | float) and created > 1 else time.time())
     answer["object"] = "chat.completion"
-    if answer.get("service_tier") not in _TIERS:
-        del answer["service_tier"]
+    service_tier = _service_tier(answer) if "service_tier" in answer else ""
     usage = _usage(answer, choices)
     if usage is not None and not _counts(usage) and output_bytes(answer):
         usage = None
-    return Completed(body=answer, usage=usage)
+    return Completed(body=answer, usage=usage, service_tier=service_tier)
+
+
+def _service_tier(said: dict[str, Any]) -> str:
+    """The service tier that was used, in the vendor's word; one that is none of OpenAI's is taken out."""
+    tier = said["service_tier"]
+    if tier not in _TIERS:
+        del said["service_tier"]
+    return tier if type(tier) is str else ""
 
 
 def _digest(body: bytes) -> str:

@@ -8,6 +8,12 @@ Every adapter hands over the OpenAI shape, so the engine calls `from_openai` onl
         .ephemeral_5m_input_tokens / .ephemeral_1h_input_tokens      that sum by lifetime; what it leaves is 5 minutes
     prompt_cache_hit_tokens                           DeepSeek's cached tokens
     cache_read_input_tokens, cached_tokens            cached tokens beside the details (LiteLLM; Moonshot)
+    prompt_tokens_details.audio_tokens, .image_tokens, .video_tokens     those of the prompt that are no text
+    prompt_tokens_details.cached_tokens_details       the same names: those of them that were read from a cache
+    completion_tokens_details.audio_tokens, .image_tokens, .video_tokens
+    num_search_queries, num_sources_used              searches (Perplexity), sources that a search read (xAI)
+    server_tool_use.web_search_requests               searches (Anthropic)
+    citation_tokens                                   tokens of sources (Perplexity), in no other count
     cost, cost.total_cost, cost_in_usd_ticks          what the provider says it costs (OpenRouter; Perplexity; xAI)
 
 Sources: OpenAI counts cached, written and reasoning tokens inside prompt and completion tokens. xAI counts reasoning
@@ -21,10 +27,13 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from billing.pricing import rounded
+from billing.pricing import nothing, rounded
 from llm.calls import Usage
 
 _ABSENT = 0
+_MEDIA = ("audio", "image", "video")
+_BESIDE = frozenset({"num_search_queries", "num_sources_used", "server_tool_use", "citation_tokens"})
+_MOST_SEARCHES = 10_000  # of one answer; more is beyond belief
 _TICKS_PER_USD = 10_000_000_000
 _MOST_USD = 100_000  # what one answer can cost at the very most
 
@@ -110,6 +119,11 @@ def _read(raw: Mapping[str, Any], most: int, window: int, outside: bool, estimat
     short, long = _written(prompt_parts)
     if prompt > window or not 0 <= completion <= most or reasoning > completion or cached + short + long > prompt:
         raise _NotBelievedError
+    media, fees = nothing(), nothing()
+    if _has_media(prompt_parts) or _has_media(completion_parts):
+        media = _media(prompt_parts, completion_parts, prompt - short - long, cached, completion - reasoning)
+    if not _BESIDE.isdisjoint(raw):
+        fees = _beside_tokens(raw, window)
     return Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
@@ -119,7 +133,51 @@ def _read(raw: Mapping[str, Any], most: int, window: int, outside: bool, estimat
         reasoning_tokens=reasoning,
         estimated=estimated,
         reported_cost=_reported_cost(raw) if "cost" in raw or "cost_in_usd_ticks" in raw else None,
+        media=media,
+        beside=fees,
     )
+
+
+def _has_media(parts: Mapping[str, Any]) -> bool:
+    return bool(parts.get("audio_tokens") or parts.get("image_tokens") or parts.get("video_tokens"))
+
+
+def _media(
+    prompt_parts: Mapping[str, Any], completion_parts: Mapping[str, Any], prompt: int, cached: int, completion: int
+) -> Mapping[str, int]:
+    """Tokens that are no text, by meter. `prompt`: those not written to a cache; `completion`: those not reasoned.
+
+    Which of the media were cached is said in `cached_tokens_details`. Where it is not, the text is taken to be what was
+    cached: cached media are only what the counts leave no other place for.
+    """
+    from_cache = _part(prompt_parts, "cached_tokens_details")
+    counts = {kind: _count(prompt_parts, f"{kind}_tokens") for kind in _MEDIA}
+    forced = max(0, sum(counts.values()) + cached - prompt)
+    fresh: dict[str, int] = {}
+    read: dict[str, int] = {}
+    for kind, count in counts.items():
+        read[kind] = _count(from_cache, f"{kind}_tokens") if from_cache else min(count, forced)
+        forced = max(0, forced - read[kind])
+        fresh[kind] = count - read[kind]
+    made = {kind: _count(completion_parts, f"{kind}_tokens") for kind in _MEDIA}
+    too_many = sum(fresh.values()) > prompt - cached or sum(read.values()) > cached or sum(made.values()) > completion
+    if too_many or min(fresh.values()) < 0:
+        raise _NotBelievedError
+    del read["video"]  # cached video has no price of its own anywhere: it is cached input like all other
+    found = {f"{kind}_input": count for kind, count in fresh.items()}
+    found |= {f"{kind}_cache_read": count for kind, count in read.items()}
+    found |= {f"{kind}_output": count for kind, count in made.items()}
+    return {meter: count for meter, count in found.items() if count}
+
+
+def _beside_tokens(raw: Mapping[str, Any], window: int) -> Mapping[str, int]:
+    """What is charged beside tokens, where the price has it, by meter."""
+    searches = _count(raw, "num_search_queries") or _count(raw, "num_sources_used")
+    searches = searches or _count(_part(raw, "server_tool_use"), "web_search_requests")
+    cited = _count(raw, "citation_tokens")
+    if searches > _MOST_SEARCHES or cited > window:
+        raise _NotBelievedError
+    return {meter: count for meter, count in (("search", searches), ("citation", cited)) if count}
 
 
 def _reported_cost(raw: Mapping[str, Any]) -> Decimal | None:

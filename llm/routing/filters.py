@@ -6,6 +6,7 @@ nothing is left is in `refusal.py`.
 
 from collections.abc import Callable
 
+from llm import service_tiers
 from llm.routing.keys import keys_at
 from llm.routing.question import SANDBOX, Entry, Question, Refusal
 from llm.types import Block, Credential, Model, Rejection, number_of
@@ -13,6 +14,7 @@ from tenants.tiers import RANK
 
 DEFAULT_CAP = 4096
 REASONING_CAP = 16_384
+_ANYWHERE = (service_tiers.AUTO, *service_tiers.PLAIN)
 LEAST_CAP = 16  # a default cap is lowered to fit the window, but not below this
 
 # Codes in the order of the filters: the further down, the more filters a candidate passed.
@@ -29,6 +31,7 @@ ORDER = (
     "capability",
     "context_window",
     "rule_tokens",
+    "service_tier",
     "price_cap",
     "unpriced",
 )
@@ -196,6 +199,24 @@ def rule_tokens(question: Question, entry: Entry) -> Refusal | None:
     return None
 
 
+def service_tier(question: Question, entry: Entry) -> Refusal | None:
+    """One that was asked for by name, at a price of its own. The provider's choice (`auto`) is none."""
+    asked = question.request.service_tier
+    if not asked or asked in _ANYWHERE:
+        return None
+    model = entry.model
+    _, card, _ = question.price_of(model)
+    if card is None:
+        return None  # the last filter's
+    found = service_tiers.offered(model, card)
+    if asked in found:
+        return None
+    known = ", ".join(("standard", *sorted(found)))
+    if asked not in service_tiers.words(model):
+        return "service_tier", f"its API cannot be asked for the service tier {asked}, only for {known}"
+    return "service_tier", f"it has no price for the service tier {asked}, only for {known}"
+
+
 def price_cap(question: Question, entry: Entry) -> Refusal | None:
     cap = question.price_cap
     if cap is None:
@@ -220,7 +241,7 @@ Filter = Callable[[Question, Entry], Refusal | None]
 # What these say of a model is the same for every request of a tier on one day, unless the tenant has own keys for the
 # provider or its config forbids the platform's: worked out once per snapshot. `breaker` comes after `provider_down`.
 SETTLED: tuple[Filter, ...] = (tier, inactive, deprecated, provider_down, credential, dialect_unsupported)
-ASKED: tuple[Filter, ...] = (capability, context_window, rule_tokens, price_cap, unpriced)
+ASKED: tuple[Filter, ...] = (capability, context_window, rule_tokens, service_tier, price_cap, unpriced)
 FILTERS: tuple[Filter, ...] = (allow_list, *SETTLED, breaker, *ASKED)
 _DOWN = PASSED["provider_down"]
 

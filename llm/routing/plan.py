@@ -80,6 +80,8 @@ def _answer(walk: Walk) -> Decision:
         decision = _decision(question, (), why, candidates, rejections, ())
         only, deciding = question.request.only, search.deciding
         in_the_way = only[1] if only is not None and deciding is not None and deciding.code == "capability" else None
+        if deciding is not None and deciding.code == "service_tier":
+            in_the_way = "service_tier"
         raise refusal.no_route(decision, deciding, question.now, param=in_the_way)
     if len(route) == 1:
         targets = targets_of(question, route[0], KEYS_PER_MODEL)

@@ -6,6 +6,7 @@ from decimal import Decimal
 from hashlib import blake2b
 
 from billing.pricing import ZERO, PriceCard, Unpriced, rate_for
+from llm import service_tiers
 from llm.types import (
     Candidate,
     Config,
@@ -201,16 +202,18 @@ class Question:
         priced = self.priced
         if priced[0] is not model:
             card = model.card_at(self.now)
-            priced = self.priced = (model, card, None if card is None else self._blended(card))
+            priced = self.priced = (model, card, None if card is None else self._blended(model, card))
         return priced
 
-    def _blended(self, card: PriceCard) -> Decimal | None:
-        """USD per million tokens, (3 x input + output) / 4; None where the card has no price for input."""
+    def _blended(self, model: Model, card: PriceCard) -> Decimal | None:
+        """USD per million tokens, (3 x input + output) / 4, at the dearest service tier that may be billed; None where
+        the card has no price for input."""
         known = self.snapshot.derived
-        key = card.version_id.int
+        asked = self.request.service_tier
+        key = (card.version_id.int, asked) if asked else card.version_id.int
         if key not in known:
             try:
-                known[key] = card.blended_per_1m
+                known[key] = card.blended_per_1m(service_tiers.candidates(model, card, asked))
             except Unpriced:
                 known[key] = None
         price: Decimal | None = known[key]

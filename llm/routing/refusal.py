@@ -55,6 +55,12 @@ ANSWERS: dict[str, Answer] = {
         "invalid_value",
         "Name a model, choose another power level, or send another length.",
     ),
+    "service_tier": Answer(
+        400,
+        "invalid_request_error",
+        "unsupported_parameter",
+        "Leave `service_tier` out, ask for one of those, or choose another model.",
+    ),
     "price_cap": Answer(400, "invalid_request_error", "invalid_value", "Choose a higher power level, or name a model."),
     "unpriced": Answer(
         503,

@@ -5,6 +5,7 @@ from math import inf
 from typing import cast
 
 from billing.pricing import PriceCard
+from llm import service_tiers
 from llm.routing import balancing
 from llm.routing.filters import PASSED, first_rejection, has_stopped, key_block, output_cap, successor_of
 from llm.routing.index import Groups, listing
@@ -159,8 +160,11 @@ def targets_of(question: Question, entry: Entry, most: int) -> list[Target]:
         credentials = balancing.credentials(question.seed, usable)[:most]
     cap = cast("int", output_cap(question, entry.model))  # an admitted entry has passed context_window
     card = cast("PriceCard", entry.model.card_at(question.now))  # ... and unpriced
+    tiers = service_tiers.candidates(entry.model, card, question.request.service_tier)
     return [
-        Target(model=entry.model, credential=one, key_source=keys.source, output_cap=cap, card=card)
+        Target(
+            model=entry.model, credential=one, key_source=keys.source, output_cap=cap, card=card, service_tiers=tiers
+        )
         for one in credentials
     ]
 

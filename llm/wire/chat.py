@@ -7,6 +7,7 @@ import orjson
 
 from llm.engine import tokens
 from llm.engine.completion import Reply
+from llm.service_tiers import ASKED, OPENAI_WORDS
 from llm.types import ChatRequest
 from llm.wire import request as wire
 from llm.wire.chat_schema import check
@@ -39,6 +40,7 @@ def asked(body: Json) -> wire.Asked:
         needs=_needs(body, stream, size),
         text=_last_user_text(body["messages"]),
         end_user=body.get("user") or "",
+        service_tier=ASKED.get(body.get("service_tier") or "", ""),
     )
 
 
@@ -76,7 +78,12 @@ def _wants_usage(request: ChatRequest) -> bool:
 def stream(request: ChatRequest, reply: Reply) -> ChatStream:
     """What writes the stream of this answer."""
     model = reply.target.model.model_id
-    return ChatStream(request_id=reply.request_id, model=model, include_usage=_wants_usage(request))
+    return ChatStream(
+        request_id=reply.request_id,
+        model=model,
+        include_usage=_wants_usage(request),
+        tells_tier=bool(request.route.service_tier),
+    )
 
 
 def body_of(request: ChatRequest, reply: Reply) -> bytes:
@@ -84,6 +91,8 @@ def body_of(request: ChatRequest, reply: Reply) -> bytes:
     assert reply.completed is not None
     body = reply.completed.body
     body["usage"] = reply.usage
+    if request.route.service_tier and reply.service_tier:
+        body["service_tier"] = OPENAI_WORDS[reply.service_tier]
     if not isinstance(body.get("model"), str) or not body["model"]:
         body["model"] = reply.target.model.model_id
     return orjson.dumps(body)

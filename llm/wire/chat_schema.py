@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from billing.pricing import STANDARD
+from llm import service_tiers
 from llm.errors import InvalidRequest
 
 Json = dict[str, Any]
@@ -96,10 +98,22 @@ def modalities(param: str, value: Any) -> None:
 
 
 def service_tier(param: str, value: Any) -> None:
+    """Which of them a model is offered at, routing knows. `batch` is none of a request that waits for its answer."""
     text(param, value)
-    if value not in ("auto", "default", "standard", "standard_only"):
+    if value not in service_tiers.ASKED:
         raise InvalidRequest(
-            f"`service_tier` “{value[:40]}” has prices of its own that are not metered yet. Leave it out.",
+            f"`{param}` “{value[:40]}” cannot be asked for: send auto, default, flex or priority, or leave it out.",
+            param=param,
+            code="unsupported_parameter",
+        )
+
+
+def standard_tier(param: str, value: Any) -> None:
+    """Where the API has no other."""
+    service_tier(param, value)
+    if service_tiers.ASKED[value] not in (service_tiers.AUTO, STANDARD):
+        raise InvalidRequest(
+            f"`{param}` “{value}” is of chats: here all is standard. Leave it out.",
             param=param,
             code="unsupported_parameter",
         )

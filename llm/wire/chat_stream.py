@@ -11,6 +11,7 @@ import orjson
 
 from llm.calls import StreamEvent
 from llm.engine.channel import PING, Ending
+from llm.service_tiers import OPENAI_WORDS
 from llm.wire import sse
 from llm.wire.errors import openai_body
 
@@ -18,9 +19,11 @@ Json = dict[str, Any]
 
 
 class ChatStream:
-    """One stream to one client. Remembers what may be said only once."""
+    """One stream to one client. Remembers what may be said only once. `tells_tier`: a service tier was asked for, so
+    the last chunks say which it was."""
 
-    def __init__(self, *, request_id: str, model: str, include_usage: bool) -> None:
+    def __init__(self, *, request_id: str, model: str, include_usage: bool, tells_tier: bool = False) -> None:
+        self._tells_tier = tells_tier
         self._id = f"chatcmpl-{request_id}"
         self._created = int(time.time())
         self._model = model
@@ -50,13 +53,18 @@ class ChatStream:
             for index in sorted(self._held):
                 self._reopen(index, frames)
             return b"".join([*frames, sse.frame(orjson.dumps(openai_body(ending.error)))])
+        told: Json = {}
+        if self._tells_tier and ending.service_tier:
+            told["service_tier"] = OPENAI_WORDS[ending.service_tier]
         for index in sorted(self._seen):
             chunk, raw = self._held.get(index) or (self._chunk([_ending(index)]), None)
             if self._sets_reason(index, chunk["choices"][0]):
                 raw = None
+            if told and chunk.get("service_tier") != told["service_tier"]:
+                chunk, raw = {**chunk, **told}, None
             frames.append(sse.frame(raw or orjson.dumps(chunk)))
         if self._include_usage:
-            frames.append(sse.frame(orjson.dumps({**self._chunk([]), "usage": ending.usage})))
+            frames.append(sse.frame(orjson.dumps({**self._chunk([]), **told, "usage": ending.usage})))
         frames.append(sse.DONE)
         return b"".join(frames)
 

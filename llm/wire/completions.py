@@ -57,9 +57,10 @@ CHECKS: dict[str, Check] = {
         name: chat_schema.CHECKS[name]
         for name in (
             *("model", "temperature", "top_p", "presence_penalty", "frequency_penalty", "max_tokens", "n", "stream"),
-            *("stream_options", "stop", "seed", "logit_bias", "user", "metadata", "store", "service_tier"),
+            *("stream_options", "stop", "seed", "logit_bias", "user", "metadata", "store"),
         )
     },
+    "service_tier": chat_schema.standard_tier,
     "prompt": prompt,
     "logprobs": whole(0, 5),
     "echo": chat_schema.boolean,

@@ -84,6 +84,7 @@ CHECKS: dict[str, Check] = {
     "encoding_format": encoding_format,
     "user": chat_schema.text,
     "stream": no_stream,
+    "service_tier": chat_schema.standard_tier,
 }
 
 

@@ -62,7 +62,7 @@ def _parsed(raw: bytes, incoming: Incoming, *, counting: bool) -> ChatRequest:
 
 def body_of(request: ChatRequest, reply: Reply) -> bytes:
     """The whole answer as JSON, with the settled usage."""
-    return orjson.dumps(message(reply, request.body.get("stop")))
+    return orjson.dumps(message(reply, request.body.get("stop"), tells_tier=bool(request.route.service_tier)))
 
 
 def stream(request: ChatRequest, reply: Reply) -> NativeStream | TranslatedStream:

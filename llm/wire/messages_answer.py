@@ -20,6 +20,9 @@ _STOPS = {
 }
 
 
+SERVICE_TIERS = ("standard", "priority", "batch")  # those that Anthropic's usage knows
+
+
 def stop_of(choice: Mapping[str, Any], stops: Any) -> tuple[str, str | None]:
     """(stop_reason, stop_sequence) of a choice. Which of `stops` ended it is known only where a vendor says so in
     `stop_reason` (vLLM): OpenAI's API has no name for it."""
@@ -33,9 +36,10 @@ def stop_reason(finish: Any) -> str:
     return _STOPS.get(finish, "end_turn") if isinstance(finish, str) else "end_turn"
 
 
-def message(reply: Reply, stops: Any) -> Json:
-    """The whole answer, with the settled usage. One that came as a message stays as it came."""
-    completed = reply.completed
+def message(reply: Reply, stops: Any, *, tells_tier: bool = False) -> Json:
+    """The whole answer, with the settled usage. One that came as a message stays as it came. `tells_tier`: a service
+    tier was asked for, so that the answer says which it was."""
+    completed, tier = reply.completed, reply.service_tier if tells_tier else ""
     assert completed is not None
     came = completed.native
     if came is not None:
@@ -51,7 +55,7 @@ def message(reply: Reply, stops: Any) -> Json:
             mended["stop_reason"] = "tool_use" if called else "end_turn"
         known = came.get("usage")
         before = known if isinstance(known, dict) else {}
-        return {"stop_sequence": None, **came, **mended, "usage": before | usage_of(reply.usage or {}, reply)}
+        return {"stop_sequence": None, **came, **mended, "usage": before | usage_of(reply.usage or {}, reply, tier)}
     [choice, *_] = completed.body["choices"]
     reason, sequence = stop_of(choice, stops)
     return {
@@ -62,7 +66,7 @@ def message(reply: Reply, stops: Any) -> Json:
         "content": content(choice["message"], reply.request_id),
         "stop_reason": reason,
         "stop_sequence": sequence,
-        "usage": usage_of(reply.usage or {}, reply),
+        "usage": usage_of(reply.usage or {}, reply, tier),
     }
 
 
@@ -122,9 +126,9 @@ def _input(arguments: Any) -> Json:
     return found if isinstance(found, dict) else {"arguments": str(arguments)}
 
 
-def usage_of(shown: Mapping[str, Any], reply: Reply) -> Json:
+def usage_of(shown: Mapping[str, Any], reply: Reply, service_tier: str = "") -> Json:
     """The settled usage (OpenAI-shaped, see `bookkeeping.usage_for_client`) in Anthropic's shape, where `input_tokens`
-    leave out what was read from and written to the cache; with `cost`."""
+    leave out what was read from and written to the cache; with `cost`, and the service tier that is billed."""
     model = reply.target.model
     found = reported.from_openai(
         shown,
@@ -134,6 +138,8 @@ def usage_of(shown: Mapping[str, Any], reply: Reply) -> Json:
     if found is None:  # our own estimate, of a prompt longer than the window
         found = Usage(prompt_tokens=shown.get("prompt_tokens", 0), completion_tokens=shown.get("completion_tokens", 0))
     usage = shaped(found)
+    if service_tier in SERVICE_TIERS:
+        usage["service_tier"] = service_tier
     if "cost" in shown:
         usage["cost"] = shown["cost"]
     return usage

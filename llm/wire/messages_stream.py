@@ -103,7 +103,8 @@ class Envelope:
         if self.called and reason == "end_turn":
             reason = "tool_use"  # whatever the provider said
         said = {"stop_sequence": self.stop_sequence, **(delta or {}), "stop_reason": reason}
-        counted = (usage or {}) | usage_of(ending.usage or {}, self.reply)
+        tier = ending.service_tier if self.request.route.service_tier else ""
+        counted = (usage or {}) | usage_of(ending.usage or {}, self.reply, tier)
         frames += [frame({"type": "message_delta", "delta": said, "usage": counted}), _STOPPED]
         return b"".join(frames)
 

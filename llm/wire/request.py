@@ -56,6 +56,7 @@ class Asked:
     end_user: str = ""
     native: Native | None = None
     beyond: Mapping[str, Any] = field(default_factory=dict)
+    service_tier: str = ""  # as routing knows them
 
 
 def require_json(headers: Mapping[bytes, bytes]) -> None:
@@ -125,6 +126,7 @@ def assembled(asked: Asked, wishes: Mapping[str, str | None], raw: bytes, incomi
         kind=asked.kind,
         text=asked.text,
         only=None if native is None or native.only is None else (native.dialect, native.only),
+        service_tier=asked.service_tier,
         **wishes,
     )
     return ChatRequest(

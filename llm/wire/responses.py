@@ -62,4 +62,4 @@ def body_of(request: ChatRequest, reply: Reply) -> bytes:
     assert reply.completed is not None
     said = reply.completed.body
     facts = _facts(request, reply, said.get("model"))
-    return orjson.dumps(response_of(facts, said["choices"][0], reply.usage))
+    return orjson.dumps(response_of(facts, said["choices"][0], reply.usage, reply.service_tier))

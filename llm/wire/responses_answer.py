@@ -7,6 +7,7 @@ from typing import Any
 
 from llm.providers.chunks import created_at
 from llm.providers.usage import from_openai
+from llm.service_tiers import OPENAI_WORDS
 from llm.types import Target
 from llm.wire.responses_items import COMPLETED, INCOMPLETE, Item, Message, Reasoning, ToolCall
 
@@ -39,8 +40,9 @@ class Facts:
         usage: Json | None = None,
         finish: str = "",
         error: Json | None = None,
+        service_tier: str = "",
     ) -> Json:
-        """The response object. `usage` is OpenAI's chat shape, settled."""
+        """The response object. `usage` is OpenAI's chat shape, settled; `service_tier` the one that is billed."""
         reason = _REASONS.get(finish)
         return {
             "id": self.new_id("resp"),
@@ -55,7 +57,7 @@ class Facts:
             "output": output,
             "previous_response_id": None,
             "store": False,
-            "service_tier": "default",
+            "service_tier": OPENAI_WORDS[service_tier] if service_tier else self.settings.get("service_tier") or "auto",
             "truncation": "disabled",
             **_echoed(self.settings),
             "usage": None if usage is None else _usage(usage, self.target),
@@ -125,12 +127,12 @@ def _usage(given: Json, target: Target) -> Json:
 # --- a whole answer ---------------------------------------------------------------------------------------------------
 
 
-def response_of(facts: Facts, choice: Json, usage: Json | None) -> Json:
+def response_of(facts: Facts, choice: Json, usage: Json | None, service_tier: str) -> Json:
     """The response object of a chat completion's one choice."""
     finish = str(choice.get("finish_reason") or "stop")
     status = status_of(finish)
     items = _items(facts, choice, status)
-    return facts.response(status, outputs(items, status), usage=usage, finish=finish)
+    return facts.response(status, outputs(items, status), usage=usage, finish=finish, service_tier=service_tier)
 
 
 def outputs(items: list[Any], status: str, done: int | None = None) -> list[Json]:

@@ -72,7 +72,8 @@ class ResponseStream:
             self._message().take("")
         while self._open is not None or self._waiting:
             self._turn(frames, COMPLETED if self._waiting and self._open is not None else status)
-        response = self._facts.response(status, outputs(self._items, status), usage=ending.usage, finish=finish)
+        items, usage, tier = outputs(self._items, status), ending.usage, ending.service_tier
+        response = self._facts.response(status, items, usage=usage, finish=finish, service_tier=tier)
         frames.append(self._events.frame(f"response.{status}", {"response": response}))
         return b"".join(frames)
 

@@ -438,7 +438,7 @@ def refusals(customer: Customer) -> Iterator[Customer]:
         ({"input": [{"type": "web_search_call", "id": "ws_1"}]}, "input[0].type", "Leave it out"),
         ({"max_tokens": 5}, "max_tokens", "max_output_tokens"),
         ({"messages": ASK}, "messages", "input"),
-        ({"service_tier": "flex"}, "service_tier", "prices"),
+        ({"service_tier": "flex"}, "service_tier", "service tier flex"),
         ({"web_search_options": {}}, "web_search_options", "billed"),
     ],
 )  # fmt: skip

@@ -28,6 +28,30 @@ def test_openai_counts_cached_written_and_reasoning_tokens_inside() -> None:
 
 
 @pytest.mark.parametrize(
+    ("parts", "meters"),
+    [
+        # Text is what was cached, as far as there is any.
+        ({"cached_tokens": 4, "audio_tokens": 6}, {"cache_read": 4, "audio_input": 6}),
+        ({"cached_tokens": 7, "audio_tokens": 6}, {"cache_read": 4, "audio_input": 3, "audio_cache_read": 3}),
+        (
+            {"cached_tokens": 7, "audio_tokens": 6, "cached_tokens_details": {"audio_tokens": 5}},
+            {"input": 2, "cache_read": 2, "audio_input": 1, "audio_cache_read": 5},
+        ),
+        # Cached video has no price of its own: it is cached input.
+        ({"cached_tokens": 10, "video_tokens": 10}, {"cache_read": 10}),
+        ({"image_tokens": 3, "text_tokens": 7}, {"input": 7, "image_input": 3}),
+    ],
+)
+def test_media_are_counted_apart_and_no_token_twice(parts: dict[str, Any], meters: dict[str, int]) -> None:
+    usage = from_openai(
+        {"prompt_tokens": 10, "completion_tokens": 0, "prompt_tokens_details": parts}, context_window=WINDOW
+    )
+    assert usage is not None
+    assert usage.meters() == meters
+    assert sum(usage.meters().values()) == 10
+
+
+@pytest.mark.parametrize(
     ("extra", "cached"),
     [
         ({"prompt_cache_hit_tokens": 40, "prompt_cache_miss_tokens": 60}, 40),

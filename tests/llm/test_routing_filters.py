@@ -299,6 +299,44 @@ def test_above_the_power_levels_price_is_400():
     assert error.decision.rejections[0].detail == "it costs $6.25 per 1M tokens, balanced allows $5"
 
 
+SOLD = replace(card("1", "2"), services={"flex": card("0.5", "1").tiers, "priority": card("5", "10").tiers})
+TIERED = replace(GPT, prices=(SOLD,))
+
+
+@pytest.mark.parametrize(
+    ("asked", "tiers"),
+    [
+        ("", ("standard",)),
+        ("standard", ("standard",)),
+        ("flex", ("flex", "standard")),
+        ("auto", None),  # it may come to priority, which is too dear for balanced
+        ("priority", None),
+    ],
+)
+def test_the_price_cap_holds_for_the_dearest_service_tier_that_may_be_billed(asked, tiers):
+    world = snapshot([TIERED], [rule(TIERED)])
+    wish = request("balanced", service_tier=asked)
+    if tiers is None:
+        error = refusal(world, wish)
+        assert (error.code, error.decision.rejections[0].code) == ("invalid_value", "price_cap")
+        assert "it costs $6.25 per 1M tokens" in error.message
+    else:
+        assert route(world, wish).targets[0].service_tiers == tiers
+    named = route(world, request("openai/gpt-4o", service_tier=asked)).targets[0]  # which no cap holds for
+    assert set(named.service_tiers) >= {"standard", *({asked} - {"", "auto"})}
+
+
+def test_a_model_without_the_service_tier_is_400_and_names_the_field():
+    error = refusal(snapshot([GPT], [rule(GPT)]), request(service_tier="flex"))
+    assert told(error) == (400, "invalid_request_error", "unsupported_parameter", False)
+    assert (error.param, codes(error.decision)) == ("service_tier", {"openai/gpt-4o": "service_tier"})
+    unasked = replace(TIERED, quirks={"unsupported_params": ["service_tier"]})
+    assert "cannot be asked" in refusal(snapshot([unasked], [rule(unasked)]), request(service_tier="flex")).message
+    assert route(snapshot([unasked], [rule(unasked)]), request(service_tier="auto")).targets[0].service_tiers == (
+        "standard",
+    )
+
+
 class TestPrices:
     def test_an_unpriced_model_is_503_never_free(self):
         error = refusal(snapshot([replace(GPT, prices=())]))

@@ -281,6 +281,12 @@ FEATURES = [
         {"chat": {"user": "user-7"}, "messages": {"metadata": {"user_id": "user-7"}}, "responses": {"user": "user-7"}},
     ),
     Feature(
+        "service tier auto",
+        lambda told: told.service_tier == "auto",
+        ("service_tier",),
+        everywhere(service_tier="auto"),
+    ),
+    Feature(
         "reasoning effort",
         lambda told: told.thinks,
         ("reasoning_effort", "thinking", "reasoning"),

@@ -28,6 +28,9 @@ The wires are OpenAI chat (`/v1/chat/completions`), Anthropic (`/v1/messages`) a
 Of vendors that speak OpenAI's dialect each has limits of its own, which its catalog row says
 (`docs/add-a-provider.md`).
 
+The service tiers flex and priority are in no cell: a model with a price for the tier serves it if its API can be asked
+for it, and every other one is a 400 that says what there is ([money](money.md#service-tiers)).
+
 """
 VECTORS = """`/v1/embeddings`, at models that take what their vendor has (quirks `dimensions`, `token_input`). Anthropic
 has none.
@@ -46,7 +49,8 @@ def lines() -> Iterator[str]:
         yield f"| {feature.name} | {' | '.join(wires)} | {' | '.join(dialects)} |"
     yield ""
     for (wire, feature_name, dialect), outcome in WIRE_EXCEPT.items():
-        yield f"From {wire} to {dialect}, {feature_name}: {WORDS[outcome]}, and `x-dropped-params` says so."
+        says = "." if outcome == PASSES else ", and `x-dropped-params` says so."
+        yield f"From {wire} to {dialect}, {feature_name}: {WORDS[outcome]}{says}"
 
 
 def vector_lines() -> Iterator[str]:

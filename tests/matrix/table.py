@@ -36,10 +36,12 @@ EXCEPT: dict[tuple[str, str], str] = {
     ("one tool call at a time", "cohere"): DROPPED,
     ("end user", "cohere"): DROPPED,
     ("prompt caching marks", "cohere"): DROPPED,
+    **{("service tier auto", dialect): DROPPED for dialect in ("anthropic", "google", "bedrock", "cohere")},
 }
 # And on one wire alone.
 WIRE_EXCEPT: dict[tuple[str, str, str], str] = {
     ("messages", "reasoning effort", "openai"): IN_PART,  # an effort, not the very number of tokens
+    ("messages", "service tier auto", "anthropic"): PASSES,  # the client's own body
 }
 
 

@@ -34,6 +34,7 @@ class Told:
     user: str | None = None
     thinks: bool = False
     cache_marks: bool = False
+    service_tier: str | None = None
 
     def say(self, role: str, text: str) -> None:
         if text:
@@ -43,6 +44,7 @@ class Told:
 def read(dialect: str, path: str, body: Json) -> Told:
     """`path` is the request's."""
     told = READERS[dialect](body)
+    told.service_tier = body.get("service_tier")
     told.cache_marks = "cache_control" in json.dumps(body) or "cachePoint" in json.dumps(body)
     return told
 

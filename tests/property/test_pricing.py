@@ -1,8 +1,9 @@
-"""Prices against exact fractions, and against what the public price feed works out for the same usage."""
+"""Prices against exact fractions. What the public price feed works out for the same usage: test_pricing_by_the_feed."""
 
 import math
 import uuid
-from datetime import UTC, date, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 
@@ -10,15 +11,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.pricing import CACHE_WRITES, FALLBACK, PriceCard, Rate, Tier, Unpriced, price, worst_case
+from billing.pricing import (
+    CACHE_WRITES,
+    FALLBACK,
+    IF_PRICED,
+    MEDIA_INPUT,
+    OUTPUT_METERS,
+    Bounds,
+    PriceCard,
+    Rate,
+    Tier,
+    Unpriced,
+    lacking,
+    price,
+    services,
+    whole_tiers,
+    worst_case,
+)
 from llm.calls import Usage
-from llm.catalog import feed
-from llm.engine.snapshot import whole_tiers
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 UNIT = Fraction(1, 10**10)
-INPUT = ("input", "cache_read", "cache_write_5m", "cache_write_1h")
-OUTPUT = ("output", "reasoning")
+INPUT = ("input", "cache_read", "cache_write_5m", "cache_write_1h", *MEDIA_INPUT)
+Named = dict[int, dict[str, Rate]]  # by threshold and meter
 
 
 def card(*tiers: tuple[int, dict[str, str]], quantity: int = 1) -> PriceCard:
@@ -30,8 +45,11 @@ def card(*tiers: tuple[int, dict[str, str]], quantity: int = 1) -> PriceCard:
     return card_of(named)
 
 
-def card_of(named: dict[int, dict[str, Rate]]) -> PriceCard:
-    return PriceCard(version_id=uuid.uuid4(), number=1, effective_from=NOW, effective_to=None, tiers=whole_tiers(named))
+def card_of(named: Named, others: dict[str, Named] | None = None) -> PriceCard:
+    return PriceCard(
+        version_id=uuid.uuid4(), number=1, effective_from=NOW, effective_to=None,
+        tiers=whole_tiers(named), services=services(named, others or {}),
+    )  # fmt: skip
 
 
 def half_up(amount: Fraction) -> Fraction:
@@ -107,125 +125,153 @@ usd = st.decimals(min_value=0, max_value=1000, places=10, allow_nan=False, allow
 rates = st.builds(Rate, price=usd, quantity=st.sampled_from([1, 2, 3, 7, 14, 1000, 1_000_000]))
 
 
+OPTIONAL = ["cache_read", "cache_write_5m", "cache_write_1h", "reasoning", "request", *sorted(IF_PRICED)]
+OPTIONAL += [*sorted(MEDIA_INPUT), "audio_output", "image_output", "video_output"]
+
+
+@dataclass
+class Book:
+    """A card, and what was named to make it, by service tier."""
+
+    card: PriceCard
+    named: dict[str, Named]
+
+
 @st.composite
-def cards(draw: st.DrawFn) -> PriceCard:
-    optional = st.sampled_from(["cache_read", "cache_write_5m", "cache_write_1h", "reasoning", "request"])
-    base = {"input": draw(rates), "output": draw(rates), **draw(st.dictionaries(optional, rates, max_size=5))}
+def books(draw: st.DrawFn) -> Book:
+    base = {"input": draw(rates), "output": draw(rates)}
+    base |= draw(st.dictionaries(st.sampled_from(OPTIONAL), rates, max_size=6))
     named = {0: base}
     for above in draw(st.lists(st.integers(1, 1000), max_size=3, unique=True)):
         named[above] = draw(st.dictionaries(st.sampled_from(sorted(base)), rates, min_size=1, max_size=3))
-    return card_of(named)
+    one = st.dictionaries(st.sampled_from(sorted(base)), rates, min_size=1, max_size=4)
+    others = {
+        tier: {0: draw(one), **draw(st.dictionaries(st.integers(1, 1000), one, max_size=2))}
+        for tier in ("flex", "batch", "priority")
+        if draw(st.booleans())
+    }
+    if "priority" in others and draw(st.booleans()):  # whole, so that it is offered
+        others["priority"] = {above: {meter: draw(rates) for meter in meters} for above, meters in named.items()}
+    return Book(card_of(named, others), {"standard": named, **others})
 
 
 @st.composite
-def usages(draw: st.DrawFn, most_prompt: int = 2000, most_completion: int = 2000) -> Usage:
+def usages(draw: st.DrawFn, most_prompt: int = 2000, most_completion: int = 2000, media: bool = True) -> Usage:
     prompt, completion = draw(st.integers(0, most_prompt)), draw(st.integers(0, most_completion))
     cached = draw(st.integers(0, prompt))
     short = draw(st.integers(0, prompt - cached))
+    long = draw(st.integers(0, prompt - cached - short))
+    reasoning = draw(st.integers(0, completion))
+    left = {"input": prompt - cached - short - long, "cache_read": cached, "output": completion - reasoning}
+    parts: dict[str, int] = {}
+    for meter in draw(st.sets(st.sampled_from(MEDIA_PARTS), max_size=4)) if media else ():
+        whole = meter.partition("_")[2]
+        parts[meter] = draw(st.integers(0, left[whole]))
+        left[whole] -= parts[meter]
     return Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
         cached_tokens=cached,
         cache_write_5m_tokens=short,
-        cache_write_1h_tokens=draw(st.integers(0, prompt - cached - short)),
-        reasoning_tokens=draw(st.integers(0, completion)),
+        cache_write_1h_tokens=long,
+        reasoning_tokens=reasoning,
+        media=parts,
     )
 
 
-def exactly(priced: PriceCard, usage: Usage) -> Fraction:
+MEDIA_PARTS = [*sorted(MEDIA_INPUT), "audio_output", "image_output", "video_output"]
+
+
+def exactly(book: Book, usage: Usage, service: str) -> Fraction:
     """The price by the rules as one would write them on paper, not rounded."""
-    (tier,) = [
-        tier
-        for tier in priced.tiers
-        if tier.above == max((each.above for each in priced.tiers if usage.prompt_tokens > each.above), default=0)
-    ]
+    own, standard = book.named[service], book.named["standard"]
+    lists = [standard, own] if service in ("flex", "batch") else [own]
+
+    def rate_of(meter: str) -> Rate | None:
+        """What is named at the highest threshold that is passed; at the same one, the service tier's own word."""
+        said = [
+            ((above, place), named[above][meter])
+            for place, named in enumerate(lists)
+            for above in named
+            if meter in named[above] and (above == 0 or usage.prompt_tokens > above)
+        ]
+        return max(said, key=lambda one: one[0])[1] if said else None
+
     amount = Fraction(0)
-    for meter, count in [*usage.meters().items(), *([("request", 1)] if "request" in tier.rates else [])]:
-        while meter not in tier.rates:
-            meter = FALLBACK[meter]  # noqa: PLW2901
-        rate = tier.rates[meter]
+    for meter, count in [*usage.meters().items(), *([("request", 1)] if rate_of("request") else [])]:
+        rate = next(found for one in (meter, *FALLBACK.get(meter, ())) if (found := rate_of(one)))
         amount += Fraction(rate.price) * count / rate.quantity
     return amount
 
 
-@given(cards(), usages())
-def test_any_price_is_the_exact_fraction_rounded_half_up_once(priced: PriceCard, usage: Usage) -> None:
-    found = price(priced, usage.meters(), prompt_tokens=usage.prompt_tokens)
-    assert Fraction(found.total) == half_up(exactly(priced, usage))
-    assert found.input + found.output == found.total
-    assert sum(line.count for line in found.lines if line.meter in INPUT) == usage.prompt_tokens
-    assert sum(line.count for line in found.lines if line.meter in OUTPUT) == usage.completion_tokens
+@given(books(), usages())
+def test_any_price_is_the_exact_fraction_rounded_half_up_once(book: Book, usage: Usage) -> None:
+    for service in ("standard", *book.card.services):
+        found = price(book.card, usage.meters(), prompt_tokens=usage.prompt_tokens, service_tier=service)
+        assert Fraction(found.total) == half_up(exactly(book, usage, service))
+        assert found.input + found.output == found.total
+        assert sum(line.count for line in found.lines if line.meter in INPUT) == usage.prompt_tokens
+        assert sum(line.count for line in found.lines if line.meter in OUTPUT_METERS) == usage.completion_tokens
+        assert {line.as_json().get("service_tier", "standard") for line in found.lines} <= {service}
 
 
-@given(st.data(), cards(), st.integers(0, 2000), st.integers(0, 2000), st.booleans())
-def test_no_usage_within_the_bounds_costs_more_than_the_worst_case(
-    data: st.DataObject, priced: PriceCard, most_in: int, most_out: int, cache_writes: bool
+@given(books(), usages())
+def test_a_service_tier_is_offered_whole_or_not_at_all(book: Book, usage: Usage) -> None:
+    """What flex and batch leave out is standard's; priority is offered where it can price all that standard can."""
+    standard, offered = book.named["standard"], book.card.services.keys()
+    assert {"flex", "batch"} & book.named.keys() <= offered <= book.named.keys() - {"standard"}
+    for service in {"flex", "batch", "priority"} - offered:
+        with pytest.raises(Unpriced, match=service):
+            price(book.card, usage.meters(), prompt_tokens=usage.prompt_tokens, service_tier=service)
+    if "priority" in book.named:
+        assert ("priority" in offered) == (lacking(standard, book.named["priority"]) is None)
+    bare = card_of(standard, {"flex": {}})
+    one, other = (
+        price(bare, usage.meters(), prompt_tokens=usage.prompt_tokens, service_tier=service).total
+        for service in ("standard", "flex")
+    )
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("standard", "priority", "missing"),
+    [
+        ({0: ["input", "output"]}, {0: ["input", "output"]}, None),
+        ({0: ["input", "output", "cache_read"]}, {0: ["input", "output"]}, None),  # cached input costs as input does
+        ({0: ["input", "output"]}, {0: ["input"]}, ("output", 0)),
+        ({0: ["input", "output", "request"]}, {0: ["input", "output"]}, ("request", 0)),  # nothing stands in for a fee
+        ({0: ["input", "output"], 9: ["input"]}, {0: ["input", "output"]}, ("input", 9)),
+        ({0: ["input", "output"], 9: ["input"]}, {0: ["input", "output"], 9: ["input"]}, None),
+        ({0: ["input", "output", "cache_read"], 9: ["cache_read"]}, {0: ["input", "output"]}, ("input", 9)),
+    ],
+)
+def test_what_priority_may_leave_out(
+    standard: dict[int, list[str]], priority: dict[int, list[str]], missing: tuple[str, int] | None
 ) -> None:
-    usage = data.draw(usages(most_in, most_out))
+    assert lacking(standard, priority) == missing
+
+
+@given(st.data(), books(), st.integers(0, 2000), st.integers(0, 2000), st.booleans(), st.booleans())
+def test_no_usage_within_the_bounds_costs_more_than_the_worst_case(
+    data: st.DataObject, book: Book, most_in: int, most_out: int, cache_writes: bool, media: bool
+) -> None:
+    usage = data.draw(usages(most_in, most_out, media))
     if not cache_writes and usage.meters().keys() & CACHE_WRITES:
         return
-    worst = worst_case(priced, input_bound=most_in, output_bound=most_out, cache_writes=cache_writes)
-    assert price(priced, usage.meters(), prompt_tokens=usage.prompt_tokens).total <= worst
+    beside = {meter: data.draw(st.integers(0, 5)) for meter in sorted(IF_PRICED & book.card.tiers[-1].rates.keys())}
+    bounds = Bounds(input=most_in, output=most_out, cache_writes=cache_writes, media=media, beside=beside)
+    counts, offered = {**usage.meters(), **beside}, ("standard", *book.card.services)
+    worst = worst_case(book.card, bounds, offered)
+    assert worst == max(worst_case(book.card, bounds, [one]) for one in offered)
+    for service in offered:
+        assert price(book.card, counts, prompt_tokens=usage.prompt_tokens, service_tier=service).total <= worst
 
 
-@given(cards())
+@given(books().map(lambda book: book.card))
 def test_where_the_dearest_is_used_up_the_worst_case_is_the_price(priced: PriceCard) -> None:
     """So that k requests of k are admitted: a hold is not padded."""
     flat = PriceCard(version_id=priced.version_id, number=1, effective_from=NOW, effective_to=None, tiers=(
         Tier(above=0, rates={meter: priced.tiers[-1].rates[meter] for meter in ("input", "output")}),
     ))  # fmt: skip
-    worst = worst_case(flat, input_bound=1234, output_bound=777, cache_writes=True)
+    worst = worst_case(flat, Bounds(input=1234, output=777))
     assert worst == price(flat, {"input": 1234, "output": 777}, prompt_tokens=1234).total
-
-
-# --- against the feed's own arithmetic --------------------------------------------------------------------------------
-
-SHIPPED = [
-    ("openai", "gpt-4o"),
-    ("openai", "gpt-4o-mini"),
-    ("openai", "gpt-4.1"),
-    ("openai", "gpt-5"),
-    ("anthropic", "claude-sonnet-4-5"),
-    ("anthropic", "claude-haiku-4-5"),
-    ("google", "gemini-2.5-pro"),
-    ("google", "gemini-2.5-flash"),
-    ("groq", "llama-3.3-70b-versatile"),
-    ("xai", "grok-4"),
-    ("deepseek", "deepseek-chat"),
-    ("mistral", "mistral-large-latest"),
-]
-COUNTS = [
-    (1000, 500, 0, 0),
-    (1000, 500, 800, 0),
-    (200_000, 150, 0, 0),
-    (200_001, 150, 1, 0),
-    (300_000, 4096, 200_000, 7),
-]
-
-
-@pytest.mark.parametrize(("provider", "model"), SHIPPED)
-def test_shipped_models_cost_what_the_feed_works_out(provider: str, model: str) -> None:
-    from genai_prices import Usage as FeedUsage
-    from genai_prices.data_snapshot import get_snapshot
-
-    found = feed.lookup(provider, model, on=date(2026, 7, 1))
-    assert found is not None
-    named: dict[int, dict[str, Rate]] = {}
-    for each in found.prices:
-        named.setdefault(each.above, {})[each.meter] = Rate(price=each.usd_per_1m)
-    priced = card_of(named)
-    for prompt, completion, cached, written in COUNTS:
-        usage = Usage(
-            prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached, cache_write_5m_tokens=written
-        )
-        theirs = get_snapshot().calc(
-            FeedUsage(
-                input_tokens=prompt, output_tokens=completion, cache_read_tokens=cached, cache_write_tokens=written
-            ),
-            feed._feed_names(provider, model)[1],
-            feed._FEED_PROVIDERS[provider],
-            None,
-            datetime(2026, 7, 1, 12, tzinfo=UTC),  # noon: no off-peak discount, which our one row cannot say
-        )
-        ours = price(priced, usage.meters(), prompt_tokens=prompt)
-        assert abs(ours.total - theirs.total_price) <= Decimal("0.0000000001"), (prompt, completion, cached, written)

@@ -20,7 +20,7 @@ from billing.credit_models import CreditEntry
 from billing.models import Adjustment, BudgetWindow, DailyUsage, Hold, UsageRecord
 from llm.catalog import prices
 from llm.choices import HealthStatus
-from llm.models import LLMConfig, LLMModel, LLMProvider, PriceOverride, ProviderCredential, RouteRefusal
+from llm.models import LLMConfig, LLMModel, LLMProvider, PriceOverride, PriceTask, ProviderCredential, RouteRefusal
 from tenants import audit, auth
 from tenants.ids import uuid7
 from tenants.models import ApiKey, AuditEvent, Membership, Tenant
@@ -66,6 +66,7 @@ class Crowd:
     breaker_id: uuid.UUID
     proposal_id: uuid.UUID
     draft_id: uuid.UUID
+    task_id: uuid.UUID
 
 
 def gather(base_url: str = cast.UNREACHABLE, *, levels: bool = True) -> Crowd:
@@ -111,7 +112,13 @@ def gather(base_url: str = cast.UNREACHABLE, *, levels: bool = True) -> Crowd:
         breaker_id=cast.make_breaker(model).pk,
         proposal_id=proposal_id,
         draft_id=draft_id,
+        task_id=_price_task(model),
     )
+
+
+def _price_task(model: LLMModel) -> uuid.UUID:
+    now = timezone.now()
+    return PriceTask.objects.create(kind="stale", model=model, opened_at=now, seen_at=now).pk
 
 
 def _price_work(provider: LLMProvider) -> tuple[uuid.UUID, uuid.UUID]:
@@ -126,12 +133,16 @@ def _price_work(provider: LLMProvider) -> tuple[uuid.UUID, uuid.UUID]:
     return waiting.proposal.pk, draft.pk
 
 
-def permit(user: User, *, only: str | None = None, all_but: str | None = None) -> None:
-    """Give a staff member exactly one permission (`app.codename`), or every one except it."""
+def permit(user: User, *, only: str | None = None, all_but: str | None = None, also: str = "") -> None:
+    """Give a staff member exactly one permission (`app.codename`) and the one it needs beside it, or every one except
+    it."""
     everything = Permission.objects.filter(content_type__app_label__in=["tenants", "billing", "llm"])
     named = (only or all_but or "").partition(".")
     this = Q(content_type__app_label=named[0], codename=named[2])
     user.user_permissions.set(everything.filter(this if only else ~this))
+    if also:
+        app, _, codename = also.partition(".")
+        user.user_permissions.add(everything.get(content_type__app_label=app, codename=codename))
 
 
 def _house(slug: str, model: LLMModel) -> House:

@@ -36,6 +36,7 @@ class Row:
 
     needs: str
     methods: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    also: str = ""  # a second permission, without which the first is not enough
 
     @property
     def for_staff(self) -> bool:
@@ -187,6 +188,14 @@ TABLE = {
     "admin/llm/price-proposals/<proposal>": _reads("llm.{verb}_priceproposal"),
     "admin/llm/price-proposals/<proposal>/approve": Row("llm.approve_prices", {"POST": (200, {"reason": "x"})}),
     "admin/llm/price-proposals/<proposal>/reject": Row("llm.approve_prices", {"POST": (200, {"reason": "x"})}),
+    "admin/llm/price-policy": Row(
+        "llm.{verb}_pricepolicy",
+        {"GET": (200, None), "PATCH": (200, {"stale_after_days": 7})},
+        also="llm.approve_prices",
+    ),
+    "admin/llm/price-tasks": _reads("llm.{verb}_pricetask"),
+    "admin/llm/price-tasks/<task>": Row("llm.{verb}_pricetask", {"GET": (200, None), "PATCH": (200, {"note": "x"})}),
+    "admin/llm/price-tasks/<task>/confirm": Row("llm.approve_prices", {"POST": (200, None)}),
     "admin/llm/routing-rules": Row("llm.{verb}_llmroutingrule", {"GET": (200, None), "POST": (201, _RULE)}),
     "admin/llm/routing-rules/<rule>": Row(
         "llm.{verb}_llmroutingrule",
@@ -222,6 +231,7 @@ def objects(row: str, crowd: Crowd, actor: str, which: str) -> dict[str, str]:
         "breaker": crowd.breaker_id,
         "proposal": crowd.proposal_id,
         "version": crowd.draft_id,
+        "task": crowd.task_id,
         "level": "balanced",
         "month": "2020-01",
         "tier": "starter",
@@ -324,7 +334,7 @@ def _permit(crowd: Crowd, row: Row, method: str) -> None:
     auth.CALLERS.clear()
     if row.for_staff:
         needed = row.needs.format(verb=_VERBS.get(method, "delete"))
-        permit(crowd.permitted, only=needed)
+        permit(crowd.permitted, only=needed, also=row.also)
         permit(crowd.lacking, all_but=needed)
 
 

@@ -1,0 +1,124 @@
+"""What bad prices get over the API: the status, code, param and words of each. What is refused changes nothing."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from llm.models import LLMModel, PriceComponent, PriceProposal, PriceVersion
+from tenants.models import AuditEvent
+from tests import cast
+from tests.conftest import Api
+
+PRICES = "admin/llm/models/openai/gpt-4o/prices"
+SETS = ("llm.add_priceversion", "llm.view_priceversion", "llm.approve_prices")
+GOOD = {"input": "2.50", "output": "10"}
+
+
+def part(meter: str, usd: Any, above: int = 0, tier: str = "standard") -> dict[str, Any]:
+    return {"meter": meter, "usd_per_1m": usd, "above_tokens": above, "service_tier": tier}
+
+
+def beside(*parts: dict[str, Any]) -> dict[str, Any]:
+    """A good price with these beside it."""
+    return {"components": [part("input", "2.50"), part("output", "10"), *parts]}
+
+
+def at(**delta: float) -> str:
+    return (timezone.now() + timedelta(**delta)).isoformat()
+
+
+INVALID, UNCONFIRMED, SCHEDULED = (
+    (400, "invalid_value"),
+    (409, "price_change_unconfirmed"),
+    (409, "price_change_scheduled"),
+)
+# What is sent, (status, code), the param and words of the message.
+BAD: dict[str, tuple[dict[str, Any], tuple[int, str], str, str]] = {
+    "negative": ({"components": GOOD | {"input": "-1"}}, INVALID, "components", "greater than or equal to 0"),
+    "not a number": ({"components": GOOD | {"input": "NaN"}}, INVALID, "components", "valid number"),
+    "infinite": ({"components": GOOD | {"input": "Infinity"}}, INVALID, "components", "valid number"),
+    "words": ({"components": GOOD | {"input": "cheap"}}, INVALID, "components", "valid number"),
+    "null": ({"components": GOOD | {"input": None}}, INVALID, "components", "null"),
+    "too fine": ({"components": GOOD | {"input": "2.50000000001"}}, INVALID, "components", "10 decimal places"),
+    "too large": ({"components": GOOD | {"input": "100000001"}}, INVALID, "components", "equal to 100000000"),
+    "missing a meter": ({"components": {"input": "2.50"}}, INVALID, "components", "A price for output is missing"),
+    "missing all": ({"components": {}}, INVALID, "components", "1 to 100 components"),
+    "no components": ({}, INVALID, "components", "required"),
+    "an unknown meter": ({"components": GOOD | {"vibes": "1"}}, INVALID, "components", "“vibes” is no meter"),
+    "twice": (beside(part("input", "3")), INVALID, "components", "input is priced twice above 0 tokens"),
+    "above a threshold alone": (
+        beside(part("cache_read", "1", 200_000)), INVALID, "components", "above a threshold, but none below it",
+    ),
+    "below zero tokens": (beside(part("input", "1", -1)), INVALID, "components", "whole number from 0"),
+    "an unknown service tier": (beside(part("input", "1", 0, "warp")), INVALID, "components", "service_tier is one of"),
+    "a service tier without standard": (
+        {"components": [part("input", "1", 0, "flex"), part("output", "4", 0, "flex")]},
+        INVALID, "components", "A price for input is missing",
+    ),
+    "a dearer service tier with a gap": (
+        beside(part("input", "5", 0, "priority")), INVALID, "components",
+        "priority has no price for output, which standard has",
+    ),
+    "a dearer service tier with a gap above a threshold": (
+        beside(part("input", "5", 200_000), part("input", "5", 0, "priority"), part("output", "20", 0, "priority")),
+        INVALID, "components", "priority has no price for input above 200000 tokens",
+    ),
+    "past-dated": ({"components": GOOD, "effective_from": at(days=-1)}, INVALID, "effective_from", "past"),
+    "of no date": ({"components": GOOD, "effective_from": "soon"}, INVALID, "effective_from", "wrong format"),
+    "1,000 times": (
+        {"components": GOOD | {"input": "2500"}}, UNCONFIRMED, "confirm",
+        "input would go from $2.5 to $2500",
+    ),
+    "a thousandth": (
+        {"components": GOOD | {"output": "0.01"}}, UNCONFIRMED, "confirm",
+        "output would go from $10 to $0.01",
+    ),
+    "suddenly free": (
+        {"components": GOOD | {"input": "0"}}, UNCONFIRMED, "confirm",
+        "input would go from $2.5 to $0 per",
+    ),
+    "overlapping a scheduled one": ({"components": GOOD}, SCHEDULED, "confirm", "scheduled"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def model(db: None) -> LLMModel:
+    return cast.make_model(cast.make_provider("openai"), "gpt-4o", input="2.50", output="10")
+
+
+@pytest.fixture
+def bob(model: LLMModel) -> Api:
+    return Api(cast.make_staff("bob", superuser=False, permissions=SETS)[1])
+
+
+def written() -> tuple[Any, ...]:
+    rows = PriceVersion.objects.order_by("number").values_list("number", "status", "effective_to")
+    return list(rows), PriceComponent.objects.count(), PriceProposal.objects.count(), AuditEvent.objects.count()
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_price_is_refused_by_name_and_changes_nothing(bob: Api, name: str) -> None:
+    body, (wanted, code), param, words = BAD[name]
+    if name.startswith("overlapping"):
+        assert bob.post(PRICES, {"components": GOOD | {"input": "3"}, "effective_from": at(days=30)})[0] == 201
+    before = written()
+    status, answer = bob.post(PRICES, body)
+    error = answer["error"]
+    assert (status, error["code"], error["param"].partition(".")[0]) == (wanted, code, param), error
+    assert words in error["message"]
+    assert written() == before
+
+
+@pytest.mark.parametrize("name", ["1,000 times", "suddenly free", "overlapping a scheduled one"])
+def test_what_may_be_meant_is_taken_when_it_is_confirmed(bob: Api, name: str) -> None:
+    if name.startswith("overlapping"):
+        bob.post(PRICES, {"components": GOOD | {"input": "3"}, "effective_from": at(days=30)})
+    status, version = bob.post(PRICES, BAD[name][0] | {"confirm": True})
+    assert (status, version["status"]) == (201, "active")
+
+
+def test_an_explicit_zero_confirmed_is_free_and_nothing_else_is(bob: Api, model: LLMModel) -> None:
+    assert bob.post(PRICES, {"components": {"input": "0", "output": "0"}, "confirm": True})[0] == 201
+    assert model.price_versions.get(status="active").base_price("input") == 0
