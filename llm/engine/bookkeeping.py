@@ -73,7 +73,9 @@ def worst_case(target: Target, request: ChatRequest, tenant: TenantState) -> Cha
     if card is None:
         return _charge(cost, target, tenant)
     own = pricing.worst_case(card, bounds)
-    others = [one for one in target.service_tiers if one != pricing.STANDARD]  # which an own price is not of
+    # An own price is not of other service tiers, and where it lacks a fee that is charged, the list price stands.
+    unpriced = (pricing.IF_PRICED & target.card.tiers[-1].rates.keys()) - card.tiers[-1].rates.keys()
+    others = [one for one in target.service_tiers if unpriced or one != pricing.STANDARD]
     listed = _charge(pricing.worst_case(target.card, bounds, others), target, tenant)
     return at_own_price(cost, billed=max(own, listed.billed), terms={"price_override": str(card.version_id)})
 

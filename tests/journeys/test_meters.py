@@ -4,9 +4,13 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from billing.models import UsageRecord
+from llm.catalog import overrides
+from llm.catalog.prices import Component
 from llm.models import LLMModel
+from tenants.audit import system
 from tests import cast
 from tests.fakes import Behaviour
 from tests.journeys.world import ASK, Customer, Json, Vendor, World
@@ -108,6 +112,24 @@ def test_requests_searches_citations_and_images_are_billed_where_they_have_a_pri
     assert (counted(plain), plain.cost_total_usd) == ({"input": 9, "output": 5}, by_hand({"input": 9, "output": 5}, ()))
     assert charged.held_usd >= Decimal(30 * 5_000 + 7_000 + 1_000 + 128_000 * 3) / MILLION
     assert not charged.is_overrun
+
+
+def test_a_hold_bounds_the_list_price_where_an_own_price_lacks_a_fee(world: World, customer: Customer) -> None:
+    """Searches are not in it, so a request that has made some is billed at list price and markup."""
+    vendor = world.vendors["openai"]
+    reference = metered(world, vendor, "search")
+    model = LLMModel.objects.get(provider=vendor.provider, model_id="search")
+    wish = overrides.NewOverride(
+        components=[Component("input", Decimal(1)), Component("output", Decimal(1))], reason=""
+    )
+    overrides.set_override(tenant=customer.tenant, model=model, wish=wish, actor=system("test"), now=timezone.now())
+    usage = {"num_search_queries": 30}
+    vendor.fake.script("search", Behaviour(prompt_tokens=9, completion_tokens=5, usage=usage))
+    customer.ask(reference, max_tokens=50)
+    row = customer.row()
+    assert row.billed_usd == by_hand({"input": 9, "output": 5, "search": 30}, ("search",))
+    assert row.held_usd >= row.billed_usd
+    assert not row.is_overrun
 
 
 @pytest.mark.parametrize(
