@@ -107,7 +107,7 @@ def recost(rows: Iterable[tuple[Any, ...]], card: pricing.PriceCard, *, since: d
 
 def _again(card: pricing.PriceCard, lines: Any, prompt_tokens: int) -> Decimal | None:
     """One request at the new price; None if that cannot be said."""
-    counts = _counts(lines)
+    counts = counts_of(lines)
     if not counts:
         return None
     try:
@@ -116,7 +116,8 @@ def _again(card: pricing.PriceCard, lines: Any, prompt_tokens: int) -> Decimal |
         return None
 
 
-def _counts(lines: Any) -> Mapping[str, int]:
+def counts_of(lines: Any) -> Mapping[str, int]:
+    """What the lines of a bill counted, by meter; empty where that cannot be said."""
     counts: dict[str, int] = {}
     for line in lines if isinstance(lines, list) else ():
         if not isinstance(line, dict) or not isinstance(line.get("quantity"), int):

@@ -1,6 +1,7 @@
 """What a request costs and the usage row it leaves. Pure: completion.py decides when, billing.ledger writes."""
 
 import logging
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -11,7 +12,7 @@ import orjson
 
 from billing import pricing
 from billing.models import UsageRecord
-from billing.money import Charge, at_own_price, charge
+from billing.money import OWN_PRICE, Charge, at_own_price, charge
 from llm.calls import Usage
 from llm.engine import tokens
 from llm.providers import usage as reported
@@ -67,37 +68,30 @@ def worst_case(target: Target, request: ChatRequest, tenant: TenantState) -> Cha
     output_bound = target.output_cap * request.route.choices
     cache_writes = request.cache_writes or target.model.provider.dialect not in _CACHES_IF_ASKED
     cost = pricing.worst_case(target.card, input_bound=bound, output_bound=output_bound, cache_writes=cache_writes)
-    card = _own_card(target, tenant, request.now)
+    byok = target.key_source == "byok"
+    card = None if byok else tenant.own_card(target.model.id, request.now)
     if card is None:
-        return _charge(cost, target, tenant)
+        return charge(cost, byok=byok, markup=tenant.markup, byok_fee=tenant.byok_fee)
     own = pricing.worst_case(card, input_bound=bound, output_bound=output_bound, cache_writes=cache_writes)
-    return at_own_price(cost, billed=own, terms={"price_override": str(card.version_id)})
+    return at_own_price(cost, billed=own, terms={OWN_PRICE: str(card.version_id)})
 
 
-def _charge(cost: Decimal, target: Target, tenant: TenantState) -> Charge:
-    return charge(cost, byok=target.key_source == "byok", markup=tenant.markup, byok_fee=tenant.byok_fee)
-
-
-def _own_card(target: Target, tenant: TenantState, at: datetime) -> pricing.PriceCard | None:
-    """The tenant's own price at that moment, where it is the platform that bills."""
-    if not tenant.overrides or target.key_source == "byok":
-        return None
-    return tenant.own_card(target.model.id, at)
-
-
-def _charge_of(cost: pricing.Cost, usage: Usage, target: Target, tenant: TenantState, at: datetime) -> Charge:
-    """What is owed for a usage. Where the tenant's own price lacks a meter that was used, the list price stands."""
-    card = None if cost is NO_COST else _own_card(target, tenant, at)
+def charge_of(
+    cost: Decimal, usage: Usage, *, model: tuple[uuid.UUID, str], byok: bool, tenant: TenantState, at: datetime
+) -> Charge:
+    """What is owed for a usage of a model (its id and reference) whose list price is `cost`. The tenant's own price at
+    that moment decides, where it has one; where that lacks a meter that was used, the list price stands."""
+    card = None if byok or usage is NOTHING_USED else tenant.own_card(model[0], at)
     if card is not None:
         try:
             own = pricing.price(card, usage.meters(), prompt_tokens=usage.prompt_tokens)
         except pricing.Unpriced:
-            logger.error("Price override %s lacks a meter of %s", card.version_id, target.model.reference)
+            logger.error("Price override %s lacks a meter of %s", card.version_id, model[1])
         else:
             lines = [line.as_json() for line in own.lines]
-            terms = {"price_override": str(card.version_id), "lines": lines}
-            return at_own_price(cost.total, billed=own.total, terms=terms)
-    return _charge(cost.total, target, tenant)
+            terms = {OWN_PRICE: str(card.version_id), "lines": lines}
+            return at_own_price(cost, billed=own.total, terms=terms)
+    return charge(cost, byok=byok, markup=tenant.markup, byok_fee=tenant.byok_fee)
 
 
 def usage_of(raw: Mapping[str, Any] | None, target: Target, request: ChatRequest, produced_bytes: int) -> Usage:
@@ -181,7 +175,14 @@ def closing_row(
     if usage is not NOTHING_USED:
         cost = pricing.price(target.card, usage.meters(), prompt_tokens=usage.prompt_tokens)
     # The terms in force are those of the reserve: the same state, asked about the same moment.
-    charged = _charge_of(cost, usage, target, tenant, opening["created_at"])
+    charged = charge_of(
+        cost.total,
+        usage,
+        model=(target.model.id, target.model.reference),
+        byok=target.key_source == "byok",
+        tenant=tenant,
+        at=opening["created_at"],
+    )
     first = decision.targets[0]
     fell_back = target.model.id != first.model.id or target.credential != first.credential
     # Without an attempt before it the first target was passed over at the reserve.
