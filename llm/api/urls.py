@@ -8,6 +8,7 @@ from django.urls import URLPattern, URLResolver
 from llm.api import admin_views, alerts, byok_views, views
 from llm.api.breakers import BreakerViewSet
 from llm.api.completions import ExplainView, completion_routes
+from llm.api.correction_views import CorrectionViewSet
 from llm.api.override_views import OverrideViewSet
 from llm.api.price_views import APPROVE, PriceViewSet, ProposalViewSet
 from llm.api.requests import RequestDetail
@@ -18,6 +19,8 @@ _DETAIL = {"get": "retrieve", "put": "update", "patch": "partial_update", "delet
 _READ = {"get": "retrieve"}
 _MODELS = "admin/llm/models"
 _PROPOSALS = "admin/llm/price-proposals"
+_CORRECT = "llm.add_correctionrun"
+_CORRECTION = "admin/llm/corrections/<str:correction>"
 _PROVIDER = "admin/llm/providers/<str:provider>"
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -88,6 +91,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *route(f"{_PROPOSALS}/<str:proposal>", ProposalViewSet, _READ),
     *route(f"{_PROPOSALS}/<str:proposal>/approve", ProposalViewSet, {"post": "approve"}, staff_permission=APPROVE),
     *route(f"{_PROPOSALS}/<str:proposal>/reject", ProposalViewSet, {"post": "reject"}, staff_permission=APPROVE),
+    *route("admin/llm/corrections", CorrectionViewSet, _LIST),
+    *route(_CORRECTION, CorrectionViewSet, _READ),
+    *route(f"{_CORRECTION}/approve", CorrectionViewSet, {"post": "approve"}, staff_permission=APPROVE),
+    *route(f"{_CORRECTION}/reject", CorrectionViewSet, {"post": "reject"}, staff_permission=APPROVE),
+    *route(f"{_CORRECTION}/cancel", CorrectionViewSet, {"post": "cancel"}, staff_permission=_CORRECT),
+    *route(f"{_CORRECTION}/work-out", CorrectionViewSet, {"post": "work_out"}, staff_permission=_CORRECT),
     *route("admin/llm/routing-rules", admin_views.RuleViewSet, _LIST),
     *route("admin/llm/routing-rules/<str:rule>", admin_views.RuleViewSet, _DETAIL),
     *route("admin/llm/power-levels", admin_views.PowerLevelViewSet, {"get": "list"}),

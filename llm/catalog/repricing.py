@@ -173,7 +173,7 @@ def _after(run: CorrectionRun, names: Q) -> QuerySet[UsageRecord]:
         created_at__gte=run.reached_at or run.since,
         created_at__lt=run.until,
     )
-    if run.reached_id is not None:
+    if run.reached_at is not None and run.reached_id is not None:
         found = found.exclude(created_at=run.reached_at, id__lte=run.reached_id)
     if run.price_version_id is not None:
         found = found.filter(price_version_id=run.price_version_id)
@@ -215,30 +215,34 @@ def _billed(row: dict[str, Any]) -> Billed:
 
 def adjusted_by(request_ids: Sequence[uuid.UUID]) -> dict[Any, tuple[int, Figures]]:
     """Of each request that has adjustments: how many, and what they come to."""
-    sums = {"cost": Sum("cost_total_usd"), "billed": Sum("billed_usd"), "budget": Sum("budget_usd")}
     rows = Adjustment.objects.filter(request_id__in=request_ids).order_by().values("request_id")
+    sums = rows.annotate(Count("pk"), Sum("cost_total_usd"), Sum("billed_usd"), Sum("budget_usd"))
     return {
-        row.pop("request_id"): (row.pop("number"), Figures(**row)) for row in rows.annotate(number=Count("pk"), **sums)
+        request_id: (number, Figures(cost=cost, billed=billed, budget=budget))
+        for request_id, number, cost, billed, budget in sums.values_list(
+            "request_id", "pk__count", "cost_total_usd__sum", "billed_usd__sum", "budget_usd__sum"
+        )
     }
 
 
 def _finish(run: CorrectionRun) -> None:
     """Sum up what was found, by tenant: those that get most back first."""
-    sums = {name: Sum(name) for name in ("cost_usd", "billed_usd", "budget_usd")}
-    touched = Count("pk", filter=Q(adjustments__gt=0))
-    found = run.items.order_by().values("tenant_id").annotate(requests=Count("pk"), adjusted_requests=touched, **sums)
-    rows = sorted(found, key=lambda row: (row["billed_usd"], row["cost_usd"], str(row["tenant_id"])))
-    slugs = dict(Tenant.objects.filter(pk__in=[row["tenant_id"] for row in rows]).values_list("pk", "slug"))
+    touched = Count("adjustments", filter=Q(adjustments__gt=0))
+    sums = (Sum("cost_usd"), Sum("billed_usd"), Sum("budget_usd"))
+    grouped = run.items.order_by().values_list("tenant_id").annotate(Count("pk"), touched, *sums)
+    rows = sorted(grouped, key=lambda row: (row[4], row[3], str(row[0])))
+    slugs = dict(Tenant.objects.filter(pk__in=[row[0] for row in rows]).values_list("pk", "slug"))
     run.tenants = [
         {
-            "tenant": slugs.get(row["tenant_id"], str(row["tenant_id"])),
-            "tenant_id": str(row["tenant_id"]),
-            "requests": row["requests"],
-            "adjusted_requests": row["adjusted_requests"],
-            **{name: plain(row[name]) for name in sums},
+            "tenant": slugs.get(tenant_id, str(tenant_id)),
+            "tenant_id": str(tenant_id),
+            "requests": requests,
+            "adjusted_requests": adjusted,
+            "cost_usd": plain(cost),
+            "billed_usd": plain(billed),
+            "budget_usd": plain(budget),
         }
-        for row in rows
+        for tenant_id, requests, adjusted, cost, billed, budget in rows
     ]
-    for name in sums:
-        setattr(run, name, sum((row[name] for row in rows), _ZERO))
+    run.cost_usd, run.billed_usd, run.budget_usd = (sum((row[at] for row in rows), _ZERO) for at in (3, 4, 5))
     run.state = CorrectionState.PENDING

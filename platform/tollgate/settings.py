@@ -236,6 +236,7 @@ SPECTACULAR_SETTINGS = {
         "BreakerKindEnum": "llm.choices.BreakerKind",
         "HealthStatusEnum": "llm.choices.HealthStatus",
         "PriceStatusEnum": "llm.choices.PriceStatus",
+        "CorrectionStateEnum": "llm.choices.CorrectionState",
         "UsageStatusEnum": "billing.models.UsageRecord.Status",
         "KindEnum": "llm.choices.Kind",
         "AlertEventEnum": "billing.alert_models.Event",

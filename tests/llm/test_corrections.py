@@ -1,5 +1,6 @@
 """A wrong price found later: what a run proposes, to the last digit, who decides, and what is booked exactly once."""
 
+import json
 import random
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -8,9 +9,9 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 
-from billing import adjustments, granting
+from billing import adjustments, granting, rows
 from billing.errors import BudgetExceeded
 from billing.models import Adjustment, BudgetWindow, UsageRecord
 from billing.statement_models import Statement
@@ -70,9 +71,15 @@ def decide(verb: Any, run: CorrectionRun, people: dict[str, int], *, by: str = "
 
 def of(request: UsageRecord) -> tuple[Decimal, Decimal, Decimal]:
     """What all adjustments of a request come to: cost, billed, budget."""
-    rows = Adjustment.objects.filter(request_id=request.pk)
-    found = [sum((getattr(row, name) for row in rows), usd(0)) for name in ("cost_total_usd", "billed_usd", "budget_usd")]
+    made = Adjustment.objects.filter(request_id=request.pk)
+    found = [
+        sum((getattr(row, name) for row in made), usd(0)) for name in ("cost_total_usd", "billed_usd", "budget_usd")
+    ]
     return found[0], found[1], found[2]
+
+
+class Killed(Exception):
+    """In the middle of a batch."""
 
 
 def state() -> list[Any]:
@@ -137,4 +144,224 @@ def test_each_request_is_corrected_to_the_last_digit_by_its_own_terms_and_never_
         twice = half.since <= row.created_at
         double = row.cost_total_usd + before_it[0]
         assert abs(of(row)[0] - before_it[0] - (double if twice else 0)) <= usd("1e-10")
+    assert_books_agree()
+
+
+def test_what_cannot_be_priced_again_is_counted_and_left_alone(
+    model: LLMModel, people: dict[str, int], books: Books
+) -> None:
+    at = NOW - timedelta(days=2)
+    sell(books, model, COUNTS, at=at)
+    sell(books, model, COUNTS, at=at, terms=Terms(more={"price_lines": []}))
+    sell(books, model, {**COUNTS, "audio_input": 5}, at=at)
+    sell(books, model, {"input": 9}, at=at, terms=Terms(more={"terms": {"markup_percent": "9"}}))  # it says otherwise
+    nothing = {"price_lines": [], "cost_total_usd": 0, "billed_usd": 0, "budget_usd": 0}
+    sell(books, model, {"input": 1}, at=at, terms=Terms(more=nothing))  # failed before content: it cost nothing
+    sell(books, model, COUNTS, at=NOW - timedelta(days=1, seconds=1))
+    sell(books, model, COUNTS, at=NOW - timedelta(days=1))  # at `to`: not any more
+    mini = cast.make_model(model.provider, "mini", input="25", output="100")
+    sell(books, mini, COUNTS, at=at)
+    # `search` falls back to nothing, and the right price does not name it.
+    cast.make_price(model, since=NOW - timedelta(hours=3), input="25", output="100", search="1")
+    sell(books, model, {**COUNTS, "search": 1}, at=NOW - timedelta(hours=1))
+    run = propose(model, people, until=NOW - timedelta(days=1))
+    assert (run.requests, run.affected, run.no_lines, run.no_meter, run.no_terms) == (6, 3, 1, 0, 1)
+    late = propose(model, people, version_id=PriceVersion.objects.get(model=model, number=2).pk, since=None)
+    assert (late.since, late.requests, late.affected, late.no_meter) == (NOW - timedelta(hours=3), 1, 0, 1)
+    decide(corrections.approve, run, people)
+    assert Adjustment.objects.count() == 3
+    assert_books_agree()
+
+
+def test_adjustments_by_hand_are_counted_and_whatever_changes_meanwhile_is_looked_at_again(
+    model: LLMModel, people: dict[str, int], books: Books
+) -> None:
+    requests = [sell(books, model, COUNTS, at=NOW - timedelta(days=2)) for _ in range(3)]
+
+    def by_hand(row: UsageRecord, billed: str) -> None:
+        wish = adjustments.Correction(billed=usd(billed), cost=usd(billed), reason="by hand", request_id=row.pk)
+        adjustments.enter(tenant=books.tenant, correction=wish, actor=actor("grace"), now=NOW)
+
+    by_hand(requests[0], "-0.05")
+    run, overlapping = propose(model, people), propose(model, people)
+    assert (run.affected, run.adjusted) == (3, 1)
+    assert run.tenants[0]["adjusted_requests"] == 1
+    by_hand(requests[1], "-0.0675")
+    with pytest.raises(Conflict) as refused:
+        decide(corrections.approve, run, people)
+    assert (refused.value.code, Adjustment.objects.count()) == ("correction_base_changed", 2)
+    run = corrections.work_out_again(run_id=run.pk, actor=actor("ada"), now=NOW)
+    assert (run.state, run.requests, run.affected, run.adjusted) == ("pending", 3, 2, 1)
+    # Approved, but not booked yet: another one of the model waits for it.
+    CorrectionRun.objects.filter(pk=run.pk).update(state="approved", decided_at=NOW, decided_by=people["grace"])
+    with pytest.raises(Conflict) as refused:
+        decide(corrections.approve, overlapping, people)
+    assert refused.value.code == "correction_under_way"
+    with pytest.raises(IntegrityError), transaction.atomic():  # nor would the database have it
+        CorrectionRun.objects.filter(pk=overlapping.pk).update(state="approved")
+    by_hand(requests[2], "-0.01")  # in this very moment
+    corrections.book(run.pk, now=NOW)
+    run.refresh_from_db()
+    assert (run.state, run.booked, run.passed_over) == ("booked", 1, 1)
+    with pytest.raises(Conflict) as refused:
+        decide(corrections.approve, overlapping, people)
+    assert refused.value.code == "correction_base_changed"
+    overlapping = corrections.work_out_again(run_id=overlapping.pk, actor=actor("ada"), now=NOW)
+    assert (overlapping.affected, overlapping.billed_usd) == (1, RIGHT_COST - WRONG_COST + usd("0.01"))
+    decide(corrections.approve, overlapping, people)
+    assert [of(row)[1] for row in requests] == [RIGHT_COST - WRONG_COST] * 3
+    assert_books_agree()
+
+
+def test_killed_between_any_two_pages_and_batches_the_rest_is_done_exactly_once(
+    model: LLMModel, people: dict[str, int], books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an exception here; by `kill -9` in tests/faults/test_correction_kills.py."""
+    for second in range(7):
+        sell(books, model, COUNTS, at=NOW - timedelta(days=2, seconds=second // 2))  # some in the same moment
+    for module, name, value in ((repricing, "PAGE", 3), (corrections, "BATCH", 2), (recosting, "AT_ONCE", -1)):
+        monkeypatch.setattr(module, name, value)
+    run = propose(model, people)
+    assert (run.state, run.requests, corrections.unfinished()) == ("working", 0, [run.pk])
+    with pytest.raises(Conflict) as refused:
+        decide(corrections.approve, run, people)
+    assert refused.value.code == "correction_not_ready"
+    for seen in (3, 6, 7):
+        repricing.go_on(run.pk, at_most=0)
+        run.refresh_from_db()
+        assert (run.requests, run.affected, run.items.count()) == (seen, seen, seen)
+    assert (run.state, run.billed_usd, corrections.unfinished()) == ("pending", 7 * (RIGHT_COST - WRONG_COST), [])
+    run = decide(corrections.approve, run, people)
+    assert (run.state, run.booked) == ("approved", 0)
+    insert = rows.CORRECTIONS.insert
+
+    def dies(*words: Any) -> None:
+        insert(*words)
+        raise Killed
+
+    for booked in (2, 4, 6):
+        with monkeypatch.context() as dying:
+            dying.setattr(rows.CORRECTIONS, "insert", dies)
+            with pytest.raises(Killed):
+                corrections.book(run.pk, now=NOW)
+        assert Adjustment.objects.count() == booked - 2
+        corrections.book(run.pk, now=NOW, at_most=0)
+        run.refresh_from_db()
+        assert (run.booked, Adjustment.objects.count(), books.window()[0]) == (
+            booked, booked, 7 * WRONG_COST + booked * (RIGHT_COST - WRONG_COST),
+        )  # fmt: skip
+        assert_books_agree()
+    for _ in range(2):
+        corrections.go_on(run.pk, now=NOW)
+    run.refresh_from_db()
+    assert (run.state, run.booked, Adjustment.objects.count()) == ("booked", 7, 7)
+    # Had the run forgotten how far it was, the database would remember.
+    CorrectionRun.objects.filter(pk=run.pk).update(state="approved", booked_to=None)
+    run.items.update(adjustments=1)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        corrections.book(run.pk, now=NOW)
+    assert Adjustment.objects.count() == 7
+    assert_books_agree()
+
+
+def test_what_makes_no_sense_gets_the_answers_of_the_price_book(
+    model: LLMModel, people: dict[str, int], books: Books
+) -> None:
+    sell(books, model, COUNTS, at=NOW - timedelta(days=2))
+    other = cast.make_model(model.provider, "mini")
+    for price, rest, param in (
+        ({"input": "-1", "output": "1"}, {}, "components"),
+        ({"input": "1"}, {}, "components"),
+        ({"input": "1", "output": "1e9"}, {}, "components"),
+        ({"input": "1", "output": "0.00000000001"}, {}, "components"),
+        (RIGHT, {"since": None}, "from"),
+        (RIGHT, {"since": NOW}, "from"),
+        (RIGHT, {"until": NOW + timedelta(seconds=1)}, "to"),
+        (RIGHT, {"reason": " "}, "reason"),
+    ):
+        with pytest.raises(InvalidValue) as refused:
+            propose(model, people, price, **rest)
+        assert refused.value.param == param
+    batch = [Component("input", usd(1)), Component("output", usd(1)), Component("input", usd(1), 0, "batch")]
+    with pytest.raises(InvalidValue):
+        propose(model, people, components=batch)
+    for price in (RIGHT, {"input": "0", "output": "100"}):  # ten times off, and free
+        with pytest.raises(Conflict) as conflict:
+            propose(model, people, price, confirm=False)
+        assert (conflict.value.code, conflict.value.param) == ("price_change_unconfirmed", "confirm")
+    with pytest.raises(NotFound):
+        propose(model, people, version_id=PriceVersion.objects.get(model=other).pk)
+    assert CorrectionRun.objects.count() == 0
+    free = propose(model, people, {"input": "0", "output": "0"}, confirm=True)  # an explicit zero is zero
+    assert free.billed_usd == -WRONG_COST
+
+
+def test_two_people_decide_and_every_step_is_in_the_audit_log(
+    model: LLMModel, people: dict[str, int], books: Books
+) -> None:
+    sell(books, model, COUNTS, at=NOW - timedelta(days=2))
+    run = propose(model, people)
+    for verb in (corrections.approve, corrections.reject):
+        with pytest.raises(PermissionDenied) as refused:
+            decide(verb, run, people, by="ada")
+        assert refused.value.code == "second_person_required"
+    with pytest.raises(IntegrityError), transaction.atomic():  # the database would not have it either
+        CorrectionRun.objects.filter(pk=run.pk).update(state="approved", decided_by=people["ada"])
+    assert decide(corrections.reject, run, people).state == "rejected"
+    for verb in (corrections.approve, corrections.reject):
+        with pytest.raises(Conflict) as conflict:
+            decide(verb, run, people)
+        assert conflict.value.code == "correction_decided"
+    dropped = propose(model, people)
+    assert corrections.cancel(run_id=dropped.pk, reason="typo", actor=actor("ada"), now=NOW).state == "cancelled"
+    assert Adjustment.objects.count() == 0
+    decide(corrections.approve, propose(model, people), people)
+    events = AuditEvent.objects.filter(object_type="llm.CorrectionRun").order_by("pk")
+    assert list(events.values_list("action", "actor_label", "reason")) == [
+        ("propose", "ada", "priced per thousand"), ("reject", "grace", "checked"),
+        ("propose", "ada", "priced per thousand"), ("cancel", "ada", "typo"),
+        ("propose", "ada", "priced per thousand"), ("approve", "grace", "checked"),
+        ("book", "correction run", "checked"),
+    ]  # fmt: skip
+    last = events.last()
+    assert last is not None
+    assert (last.after["state"], last.after["booked"], last.before["state"]) == ("booked", 1, "approved")
+
+
+def test_a_finalised_month_stays_as_it_is_and_the_open_one_takes_its_corrections(
+    model: LLMModel, people: dict[str, int], books: Books
+) -> None:
+    october = datetime(2026, 10, 20, tzinfo=UTC)
+    then = [sell(books, model, COUNTS, at=october) for _ in range(2)]
+    now = sell(books, model, COUNTS, at=NOW - timedelta(days=1))
+    closing.finalise(tenant=books.tenant, month=date(2026, 10, 1), actor=actor("grace"), now=NOW)
+    before = state()
+    decide(corrections.approve, propose(model, people), people)
+    assert state() == before  # the statement's document with it
+    assert {row.request_id: row.billing_day for row in Adjustment.objects.all()} == {
+        **{row.pk: date(2026, 11, 1) for row in then}, now.pk: date(2026, 11, 21),
+    }  # fmt: skip
+    assert closing.verify(Statement.objects.get()) == []
+    months = BudgetWindow.objects.filter(scope_kind="tenant", period="month").order_by("starts_on")
+    assert list(months.values_list("spent", flat=True)) == [2 * WRONG_COST, 3 * RIGHT_COST - 2 * WRONG_COST]
+    document = json.loads(closing.document(tenant=books.tenant, month=date(2026, 11, 1), now=NOW))
+    assert Decimal(document["totals"]["billed_usd"]) == 3 * RIGHT_COST - 2 * WRONG_COST
+    assert_books_agree()
+
+
+def test_a_blocked_tenant_is_free_at_once(model: LLMModel, people: dict[str, int]) -> None:
+    books = Books({"tenant": ("0.08", None)})
+    sell(books, model, COUNTS, at=NOW)
+    with pytest.raises(BudgetExceeded):
+        a_ledger().do(books.ask("0.01"))
+    run = propose(model, people, until=None, since=NOW - timedelta(hours=1))
+    assert run.affected == 0  # accepted at this very moment, which `to` leaves out
+    soon = NOW + timedelta(seconds=1)
+    wish = corrections.Wish(
+        components=[Component("input", usd("2.5")), Component("output", usd("10"))], reason="x", confirm=True,
+        since=NOW, person_id=people["ada"],
+    )  # fmt: skip
+    run = corrections.propose(model=model, wish=wish, actor=actor("ada"), now=soon)
+    decide(corrections.approve, run, people)
+    a_ledger().do(books.ask("0.01"))
     assert_books_agree()
