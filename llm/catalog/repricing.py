@@ -227,10 +227,11 @@ def adjusted_by(request_ids: Sequence[uuid.UUID]) -> dict[Any, tuple[int, Figure
 
 def _finish(run: CorrectionRun) -> None:
     """Sum up what was found, by tenant: those that get most back first."""
-    touched = Count("adjustments", filter=Q(adjustments__gt=0))
-    sums = (Sum("cost_usd"), Sum("billed_usd"), Sum("budget_usd"))
-    grouped = run.items.order_by().values_list("tenant_id").annotate(Count("pk"), touched, *sums)
-    rows = sorted(grouped, key=lambda row: (row[4], row[3], str(row[0])))
+    sums = {"cost": Sum("cost_usd"), "billed": Sum("billed_usd"), "budget": Sum("budget_usd")}
+    touched = Count("pk", filter=Q(adjustments__gt=0))
+    grouped = run.items.order_by().values("tenant_id").annotate(number=Count("pk"), touched=touched, **sums)
+    found = grouped.values_list("tenant_id", "number", "touched", *sums)
+    rows = sorted(found, key=lambda row: (row[4], row[3], str(row[0])))
     slugs = dict(Tenant.objects.filter(pk__in=[row[0] for row in rows]).values_list("pk", "slug"))
     run.tenants = [
         {

@@ -155,7 +155,7 @@ def test_what_cannot_be_priced_again_is_counted_and_left_alone(
     sell(books, model, COUNTS, at=at, terms=Terms(more={"price_lines": []}))
     sell(books, model, {**COUNTS, "audio_input": 5}, at=at)
     sell(books, model, {"input": 9}, at=at, terms=Terms(more={"terms": {"markup_percent": "9"}}))  # it says otherwise
-    nothing = {"price_lines": [], "cost_total_usd": 0, "billed_usd": 0, "budget_usd": 0}
+    nothing = {"price_lines": [], "cost_total_usd": usd(0), "billed_usd": usd(0), "budget_usd": usd(0)}
     sell(books, model, {"input": 1}, at=at, terms=Terms(more=nothing))  # failed before content: it cost nothing
     sell(books, model, COUNTS, at=NOW - timedelta(days=1, seconds=1))
     sell(books, model, COUNTS, at=NOW - timedelta(days=1))  # at `to`: not any more
