@@ -1,7 +1,7 @@
 """Workers that go on with a correction run and die by `kill -9` at a named point: forked from one parent, which has
 imported everything and touched no database.
 
-python -m tests.faults.correcting RUN_ID POINT...     in this order; the point `none` lives to its end
+python -m tests.faults.correcting RUN_ID POINT...     in this order; says of each whether it was killed
 """
 
 import itertools
@@ -22,7 +22,6 @@ POINTS = {
     "book: in the transaction, nothing written": ("insert", "before", 1),
     "book: windows and adjustments written, not committed": ("insert", "after", 2),
     "book: between two batches": ("batch", "before", 2),
-    "none": ("", "", 0),
 }
 
 
@@ -50,8 +49,7 @@ def go_on(run_id: uuid.UUID, point: str) -> None:
     repricing.PAGE, corrections.BATCH = PAGE, BATCH
     name, when, at = POINTS[point]
     owner, attribute = {
-        "page": (repricing, "_work_out"), "insert": (rows.CORRECTIONS, "insert"),
-        "batch": (corrections, "_book_batch"), "": (rows, "day"),
+        "page": (repricing, "_work_out"), "insert": (rows.CORRECTIONS, "insert"), "batch": (corrections, "_book_batch"),
     }[name]  # fmt: skip
     setattr(owner, attribute, dying(getattr(owner, attribute), when, at))
     corrections.go_on(run_id, now=timezone.now())

@@ -50,7 +50,10 @@ def test_killed_at_every_point_the_rest_is_worked_out_and_booked_exactly_once(mo
     wish = corrections.Wish(components=price, reason="x", since=NOW - timedelta(days=1), confirm=True, person_id=ada)
     run = corrections.propose(model=model, wish=wish, actor=audit.system("x"), now=NOW)
     points = [point for point in POINTS if point.startswith("work out")]
-    assert die_at(run, *points, "none") == [*(f"{point}: killed" for point in points), "none: ended"]
+    assert die_at(run, *points) == [f"{point}: killed" for point in points]
+    run.refresh_from_db()
+    assert (run.state, run.requests, run.items.count()) == ("working", 2 * PAGE, 2 * PAGE)
+    corrections.go_on(run.pk, now=NOW)
     run.refresh_from_db()
     assert (run.state, run.requests, run.affected, run.items.count()) == ("pending", *(REQUESTS,) * 3)
     decision = corrections.Decision(reason="x", person_id=grace)
@@ -62,7 +65,8 @@ def test_killed_at_every_point_the_rest_is_worked_out_and_booked_exactly_once(mo
     run.refresh_from_db()
     assert (run.state, run.booked, Adjustment.objects.count()) == ("approved", 2 * BATCH, 2 * BATCH)
     assert_books_agree()
-    assert die_at(run, "none", "none") == ["none: ended"] * 2
+    for _ in range(2):
+        corrections.go_on(run.pk, now=NOW)
     run.refresh_from_db()
     assert (run.state, run.booked, run.passed_over) == ("booked", REQUESTS, 0)
     assert Adjustment.objects.values("request_id").distinct().count() == Adjustment.objects.count() == REQUESTS
