@@ -52,6 +52,15 @@ class CorrectionForm(PageForm):
     )
 
 
+class RowForm(price_pages.ComponentForm):
+    """One more meter. Bills are made from standard service alone."""
+
+    service_tier = None  # type: ignore[assignment]  # how Django leaves a field out
+
+
+RowFormSet = forms.formset_factory(RowForm, extra=price_pages.MORE_ROWS)
+
+
 class DecisionForm(PageForm):
     """Why it is approved or rejected."""
 
@@ -66,7 +75,7 @@ def start_page(request: HttpRequest, *, model: LLMModel, version: PriceVersion |
         usual |= {"since": version.effective_from, "until": version.effective_to}
     posted = request.POST if request.method == "POST" else None
     form = CorrectionForm(posted, initial=usual)
-    more = price_pages.ComponentFormSet(posted, initial=rows, prefix="more")
+    more = RowFormSet(posted, initial=rows, prefix="more")
     back = change_url(model if version is None else version)
     if form.is_valid() and more.is_valid():
         try:
@@ -237,13 +246,19 @@ class CorrectionRunAdmin(ReadOnlyAdmin):
 
         return self.page(request, object_id, PageForm, "Work out again", work_out)
 
-    @action(description="Cancel", url_path="cancel", icon="delete", variant=ActionVariant.DANGER, permissions=["start"])
+    @action(
+        description="Cancel the run",
+        url_path="cancel",
+        icon="delete",
+        variant=ActionVariant.DANGER,
+        permissions=["start"],
+    )
     def cancel_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
         def cancel(run: CorrectionRun, form: forms.Form) -> None:
             reason = form.cleaned_data["reason"]
             corrections.cancel(run_id=run.pk, reason=reason, actor=actor_of(request), now=timezone.now())
 
-        return self.page(request, object_id, ConfirmForm, "Cancel", cancel)
+        return self.page(request, object_id, ConfirmForm, "Cancel the run", cancel)
 
     def decide_one(self, request: HttpRequest, object_id: str, verb: str, decide: Callable[..., Any]) -> HttpResponse:
         if not request.user.has_perm(price_pages.APPROVE):
@@ -283,7 +298,7 @@ _INTROS = {
     "follow in the same moment: a tenant that was blocked is free. Those of finalised months count in the next one.",
     "Reject": "Nothing is booked.",
     "Work out again": "What was found is forgotten, and each request is compared again with the ledger as it is now.",
-    "Cancel": "Nothing is booked. It stays in the list.",
+    "Cancel the run": "Nothing is booked. It stays in the list.",
 }
 
 

@@ -35,7 +35,6 @@ def form(**more: str) -> dict[str, str]:
         "more-TOTAL_FORMS": "1",
         "more-INITIAL_FORMS": "0",
         "more-0-meter": "",
-        "more-0-service_tier": "standard",
     }
     return rows_of | {"input_usd": "1.25", "output_usd": "5", "since": since, "reason": rows.HOSTILE} | more
 

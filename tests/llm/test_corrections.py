@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, transaction
 
-from billing import adjustments, granting, rows
+from billing import adjustments, granting, rollup, rows
 from billing.errors import BudgetExceeded
 from billing.models import Adjustment, BudgetWindow, UsageRecord
 from billing.statement_models import Statement
@@ -365,3 +365,15 @@ def test_a_blocked_tenant_is_free_at_once(model: LLMModel, people: dict[str, int
     decide(corrections.approve, run, people)
     a_ledger().do(books.ask("0.01"))
     assert_books_agree()
+
+
+def test_a_model_that_was_renamed_is_found_under_its_former_name_too(
+    model: LLMModel, people: dict[str, int], books: Books
+) -> None:
+    then = sell(books, model, COUNTS, at=NOW - timedelta(days=2))
+    rollup.roll_up_day(day=then.billing_day, now=NOW)
+    LLMModel.objects.filter(pk=model.pk).update(model_id="gpt-4o-2024")
+    model.refresh_from_db()
+    sell(books, model, COUNTS, at=NOW - timedelta(days=1))
+    run = propose(model, people)
+    assert (run.reference, run.affected) == ("openai/gpt-4o-2024", 2)
