@@ -189,6 +189,7 @@ class Adjustment(models.Model):
     tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="adjustments")
     kind = models.CharField(max_length=6, choices=Kind)
     request_id = models.UUIDField(null=True, blank=True, help_text="The request it corrects, if one.")
+    correction_id = models.UUIDField(null=True, blank=True, help_text="The correction run it is of, if one.")
     key_id = models.UUIDField(null=True, blank=True)
     config_id = models.UUIDField(null=True, blank=True)
     provider_id = models.UUIDField(null=True, blank=True)
@@ -210,9 +211,19 @@ class Adjustment(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["request_id"], condition=Q(kind="system"), name="one_late_settlement_per_request"
-            )
+            ),
+            # Whatever is killed or done twice; and the adjustments of a run.
+            models.UniqueConstraint(
+                fields=["correction_id", "request_id"],
+                condition=Q(correction_id__isnull=False),
+                name="one_adjustment_per_request_and_run",
+            ),
         ]
-        indexes = [models.Index(fields=["billing_day", "tenant"], name="adjustments_of_day")]
+        indexes = [
+            models.Index(fields=["billing_day", "tenant"], name="adjustments_of_day"),
+            # What a request was corrected by already.
+            models.Index(fields=["request_id"], condition=Q(request_id__isnull=False), name="adjustments_of_request"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.budget_usd} USD: {self.reason}"

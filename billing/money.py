@@ -8,6 +8,8 @@ from typing import Any
 
 from billing.pricing import rounded
 
+OWN_PRICE = "price_override"  # in `terms`: the id of the tenant's own price, which is what it owes
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Charge:
@@ -38,6 +40,14 @@ def charge(cost: Decimal, *, byok: bool, markup: Decimal, byok_fee: Decimal) -> 
 def at_own_price(cost: Decimal, *, billed: Decimal, terms: Mapping[str, Any]) -> Charge:
     """The charge where the tenant has a price of its own for the model: that is what it owes, without markup."""
     return Charge(cost=cost, billed=billed, budget=billed, terms=terms)
+
+
+def by_terms(cost: Decimal, terms: Mapping[str, Any], *, byok: bool) -> Charge | None:
+    """The charge for another list price by the terms of a request. None where the tenant's own price decides."""
+    if OWN_PRICE in terms:
+        return None
+    markup, fee = (Decimal(terms.get(name, 0)) / 100 for name in ("markup_percent", "byok_fee_percent"))
+    return charge(cost, byok=byok, markup=markup, byok_fee=fee)
 
 
 @lru_cache(maxsize=256)

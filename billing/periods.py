@@ -7,6 +7,7 @@ so the answer stands until the commit.
 
 import re
 import uuid
+from collections.abc import Set
 from datetime import date, datetime, timedelta
 
 from billing import rows, windows
@@ -62,14 +63,24 @@ def may_be_final(*, day: date, timezone: str, now: datetime) -> bool:
 
 def open_day(tenant_id: uuid.UUID, day: date) -> date:
     """`day` itself, unless its month is finalised: then the first day of the next month of the tenant that is not."""
-    finalised = Statement.objects.filter(tenant_id=tenant_id, month__gte=month_of(day))
-    closed = set(finalised.values_list("month", flat=True))
-    if month_of(day) not in closed:
-        return day
-    month = following(day)
-    while month in closed:
-        month = following(month)
-    return month
+    return open_days({(tenant_id, day)})[tenant_id, day]
+
+
+def open_days(wanted: Set[tuple[uuid.UUID, date]]) -> dict[tuple[uuid.UUID, date], date]:
+    """The same of many (tenant, day), in one query."""
+    if not wanted:
+        return {}
+    finalised = Statement.objects.filter(
+        tenant_id__in={tenant_id for tenant_id, _ in wanted}, month__gte=month_of(min(day for _, day in wanted))
+    )
+    closed = set(finalised.values_list("tenant_id", "month"))
+    found = {}
+    for tenant_id, day in wanted:
+        open_one = day
+        while (tenant_id, month_of(open_one)) in closed:
+            open_one = following(open_one)
+        found[tenant_id, day] = open_one
+    return found
 
 
 def lock(*, tenant_id: uuid.UUID, month: date) -> None:

@@ -183,7 +183,19 @@ def whole_tiers(*named: Mapping[int, Mapping[str, Rate]]) -> tuple[Tier, ...]:
     return tuple(reversed(found))
 
 
-def services(
+Priced = tuple[str, int, str, Rate]  # service tier, threshold, meter
+
+
+def card_tiers(priced: Iterable[Priced]) -> tuple[tuple[Tier, ...], dict[str, tuple[Tier, ...]]]:
+    """`tiers` and `services` of a card with these prices."""
+    named: dict[str, dict[int, dict[str, Rate]]] = {STANDARD: {}}
+    for service_tier, above, meter, rate in priced:
+        named.setdefault(service_tier, {}).setdefault(above, {})[meter] = rate
+    standard = named.pop(STANDARD)
+    return whole_tiers(standard), _services(standard, named)
+
+
+def _services(
     standard: Mapping[int, Mapping[str, Rate]], others: Mapping[str, Mapping[int, Mapping[str, Rate]]]
 ) -> dict[str, tuple[Tier, ...]]:
     """The tiers of each other service tier that is offered. All are named by threshold and meter."""

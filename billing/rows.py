@@ -210,6 +210,7 @@ USAGE = Table(UsageRecord)
 HOLDS = Table(Hold)
 WINDOWS = Table(BudgetWindow, ignore_conflicts=True)
 ADJUSTMENTS = Table(Adjustment, ignore_conflicts=True)
+CORRECTIONS = Table(Adjustment)  # a second one of a run and request is a mistake, which must not go unnoticed
 
 # One statement for all that a batch changes: the ledger's thread waits for the interpreter after each round trip.
 _WRITE = (

@@ -168,3 +168,14 @@ class PriceTaskState(models.TextChoices):
     IN_PROGRESS = "in_progress", "In progress"
     IGNORED = "ignored", "Ignored"
     DONE = "done", "Done"
+
+
+class CorrectionState(models.TextChoices):
+    """The life of a correction run: working -> pending -> approved -> booked, or rejected, or cancelled."""
+
+    WORKING = "working", "Being worked out"
+    PENDING = "pending", "Pending"
+    APPROVED = "approved", "Approved, being booked"
+    BOOKED = "booked", "Booked"
+    REJECTED = "rejected", "Rejected"
+    CANCELLED = "cancelled", "Cancelled"

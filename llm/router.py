@@ -8,6 +8,7 @@ id of one, or a tenant's own id; `user_tier` is given by the caller. Prices and 
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -16,9 +17,8 @@ from django.utils import timezone
 
 from billing import ledger, pricing, reports
 from billing.models import UsageRecord
-from billing.money import charge
 from llm.calls import Usage
-from llm.engine import runtime, snapshot, tenant_state
+from llm.engine import bookkeeping, runtime, snapshot, tenant_state
 from llm.engine.explain import caller_of
 from llm.errors import InvalidRequest, ModelNotFound, NoRoute
 from llm.models import LLMModel
@@ -154,9 +154,10 @@ class LLMRoutingEngine:
         if member.tenant is None:
             raise ValueError(f"No tenant found for user {user_id}")
         _check_counts(prompt_tokens, completion_tokens, cached_tokens)
+        used = Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, cached_tokens=cached_tokens)
         request = _reservation(member.tenant, prepaid=member.state.prepaid)
         usage = {
-            **_money(cost_breakdown, member.state, byok=used_byok),
+            **_money(cost_breakdown, used, member, model, byok=used_byok, at=request.now),
             **_model_facts(model),
             "id": request.request_id,
             "tenant_id": request.tenant_id,
@@ -263,10 +264,22 @@ def _reservation(tenant: Tenant, *, prepaid: bool) -> ledger.Reserve:
     )
 
 
-def _money(costs: Mapping[str, Any], state: TenantState, *, byok: bool) -> dict[str, Any]:
-    """A usage row's amounts from a breakdown as `calculate_cost` gives it."""
+def _money(
+    costs: Mapping[str, Any], usage: Usage, member: _Member, model: LLMModel, *, byok: bool, at: datetime
+) -> dict[str, Any]:
+    """A usage row's amounts from a breakdown as `calculate_cost` gives it, charged as the data path charges."""
     money: dict[str, Any] = {name: pricing.rounded(Decimal(str(costs[name]))) for name in _COSTS}
-    charged = charge(money["cost_total_usd"], byok=byok, markup=state.markup, byok_fee=state.byok_fee)
+    cost = pricing.Cost(
+        lines=(), input=money["cost_input_usd"], output=money["cost_output_usd"], total=money["cost_total_usd"]
+    )
+    charged = bookkeeping.charge_of(
+        cost,
+        usage if usage.prompt_tokens or usage.completion_tokens else bookkeeping.NOTHING_USED,
+        model=(model.pk, model.reference),
+        byok=byok,
+        tenant=member.state,
+        at=at,
+    )
     return {**money, "billed_usd": charged.billed, "budget_usd": charged.budget, "terms": charged.terms}
 
 

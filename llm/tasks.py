@@ -1,13 +1,14 @@
 """Celery's way in to llm's jobs."""
 
 import contextlib
+import uuid
 from collections import Counter
 
 from celery import shared_task
 from django.utils import timezone
 
 from llm import alerts
-from llm.catalog import feed, price_book, price_sync, price_tasks, probes, proposals, shipped, validation
+from llm.catalog import corrections, feed, price_book, price_sync, price_tasks, probes, proposals, shipped, validation
 from llm.models import LLMProvider, ProviderCredential
 from tenants import audit
 from tenants.errors import NotFound
@@ -76,3 +77,18 @@ def review_prices() -> dict[str, int]:
         "recosted": proposals.recost_waiting(now=now),
         "tasks": price_tasks.refresh(now=now),
     }
+
+
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def go_on_with_corrections() -> int:
+    """Have each correction run that is to be worked out or booked gone on with, by a task of its own. Their number."""
+    ids = [str(pk) for pk in corrections.unfinished()]
+    for run_id in ids:
+        go_on_with_correction.delay(run_id=run_id)
+    return len(ids)
+
+
+@shared_task  # type: ignore[untyped-decorator]  # celery has no types
+def go_on_with_correction(*, run_id: str) -> None:
+    """Do what is left of one run, unless another worker is at it."""
+    corrections.go_on(uuid.UUID(run_id), now=timezone.now())

@@ -13,9 +13,10 @@ from billing.models import BudgetWindow, UsageRecord
 from billing.pricing import Unpriced
 from llm.engine import snapshot
 from llm.errors import InvalidRequest, NoRoute
-from llm.models import LLMConfig, LLMModel, LLMProvider, LLMRoutingRule
+from llm.models import LLMConfig, LLMModel, LLMProvider, LLMRoutingRule, OverrideComponent, PriceOverride
 from llm.router import LLMRouter, LLMRoutingEngine
 from tests.cast import (
+    LONG_AGO,
     make_config,
     make_credential,
     make_member,
@@ -344,6 +345,24 @@ class TestUsage:
         row = UsageRecord.objects.get(pk=self.log(ada, catalog["gpt"], used_byok=True, user_key_id=str(own.pk)))
         assert (row.used_byok, row.credential_id, row.billed_usd) == (True, own.pk, Decimal(0))
         assert (row.cost_total_usd, row.budget_usd) == (Decimal("0.0075"), Decimal("0.0075"))
+
+    def test_a_tenants_own_price_is_what_it_owes_as_on_the_wires(self, catalog, acme, ada):
+        since = {"effective_from": LONG_AGO, "recorded_at": LONG_AGO}
+        price = PriceOverride.objects.create(tenant=acme, model=catalog["gpt"], number=1, reason="contract", **since)
+        for meter, usd in (("input", "1"), ("output", "4")):
+            OverrideComponent.objects.create(override=price, meter=meter, unit_price_usd=Decimal(usd))
+        row = UsageRecord.objects.get(pk=self.log(ada, catalog["gpt"]))
+        assert (row.cost_total_usd, row.billed_usd, row.budget_usd) == (
+            Decimal("0.0075"), Decimal("0.003"), Decimal("0.003"),
+        )  # fmt: skip
+        assert row.terms["price_override"] == str(price.pk)
+        own = UsageRecord.objects.get(pk=self.log(ada, catalog["gpt"], used_byok=True))
+        assert (own.billed_usd, own.budget_usd) == (Decimal(0), Decimal("0.0075"))
+        nothing = dict.fromkeys(("cost_input_usd", "cost_output_usd", "cost_total_usd"), Decimal(0))
+        failed = self.log(
+            ada, catalog["gpt"], prompt_tokens=0, completion_tokens=0, cost_breakdown=nothing, status_code=500
+        )
+        assert UsageRecord.objects.get(pk=failed).billed_usd == 0
 
     def test_the_stats_of_a_user_are_the_sums_of_what_was_logged(self, catalog, ada):
         for status in (200, 500):

@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, RangeDateFilter, TextFilter
 
 from billing.admin.trace import cost_lines, decision
-from billing.models import UsageRecord
+from billing.models import Adjustment, UsageRecord
 from tenants.admin import dress
 from tenants.admin.base import ReadOnlyAdmin, change_url, display
 from tenants.models import Tenant
@@ -106,12 +106,12 @@ class UsageRecordAdmin(ByRequestId, ReadOnlyAdmin):
     ordering = ["-id"]
     actions = None
     readonly_fields = [
-        "tenant", "asked", "outcome", "cost_table", "decision_trace", "served_by", "price_version", "speed", "flags",
-        "tokens_in_words", "request_id", "when", "held", "was_streamed",
+        "tenant", "asked", "outcome", "cost_table", "adjusted", "decision_trace", "served_by", "price_version", "speed",
+        "flags", "tokens_in_words", "request_id", "when", "held", "was_streamed",
     ]  # fmt: skip
     fieldsets = [
         (None, {"fields": [("request_id", "when"), ("tenant", "key_name", "config_name"), ("outcome", "flags")]}),
-        ("Cost", {"fields": ["cost_table", ("held", "billing_day", "price_version")]}),
+        ("Cost", {"fields": ["cost_table", "adjusted", ("held", "billing_day", "price_version")]}),
         ("Why this model", {"fields": ["decision_trace"]}),
         (
             "What ran",
@@ -238,6 +238,16 @@ class UsageRecordAdmin(ByRequestId, ReadOnlyAdmin):
         if obj.lost_cost_usd:
             parts.append(("Lost on failed attempts (the platform's, never the tenant's)", obj.lost_cost_usd))
         return cost_lines(obj.price_lines, parts=parts)
+
+    @display(description="Adjusted since")
+    def adjusted(self, obj: UsageRecord) -> SafeString | str:
+        made = Adjustment.objects.filter(request_id=obj.pk)
+        said = ("billed_usd", "budget_usd", "cost_total_usd")
+        rows = [
+            (dress.moment(one.created_at), *(dress.usd(getattr(one, name)) for name in said), one.reason)
+            for one in made
+        ]
+        return dress.table(["When (UTC)", "Billed", "Budgets", "List price", "Why"], rows) if rows else "never"
 
     @display(description="Decision")
     def decision_trace(self, obj: UsageRecord) -> SafeString:

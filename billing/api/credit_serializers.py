@@ -142,10 +142,10 @@ class AdjustmentRow(serializers.ModelSerializer[Adjustment]):
 
 
 class AdminAdjustmentRow(AdjustmentRow):
-    """The same for staff: also who entered it."""
+    """The same for staff: also who entered it, or which correction run it is of."""
 
     class Meta(AdjustmentRow.Meta):
-        fields = [*AdjustmentRow.Meta.fields, "author"]
+        fields = [*AdjustmentRow.Meta.fields, "author", "correction_id"]
         read_only_fields = fields
 
 

@@ -9,11 +9,13 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.enums import ActionVariant
 
+from llm.admin import corrections as correction_pages
 from llm.admin import prices as price_pages
 from llm.catalog import lifecycle, prices
 from llm.models import LLMModel, PriceProposal, PriceVersion
@@ -127,7 +129,7 @@ class LLMModelAdmin(ModelAdmin):
     ordering = ["provider__slug", "model_id"]
     autocomplete_fields = ["provider"]
     actions = ["activate", "disable", "deprecate_selected", "change_prices_selected"]
-    actions_detail = ["change_price", "deprecate", "restore"]
+    actions_detail = ["change_price", "correct", "deprecate", "restore"]
     inlines = [price_pages.PriceInline]
     readonly_fields = ["life", "number"]
     basic: Any = (
@@ -258,6 +260,14 @@ class LLMModelAdmin(ModelAdmin):
             intro="The new price holds for requests accepted from its moment on. What has been billed stays as it is.",
             template="llm/admin/price_page.html", more=more, opts=self.opts,
         )  # fmt: skip
+
+    def has_correct_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm(correction_pages.START)
+
+    @action(description="Correct past bills", url_path="correct", icon="history", permissions=["correct"])
+    def correct(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Propose adjustments for what was billed at a wrong price."""
+        return correction_pages.start_page(request, model=get_object_or_404(self.get_queryset(request), pk=object_id))
 
     @action(description="Deprecate", url_path="deprecate", icon="event_busy")
     def deprecate(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -7,15 +7,17 @@ from django.conf import settings
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RangeDateTimeFilter, RelatedDropdownFilter
 
+from llm.admin import corrections
 from llm.admin.prices import APPROVE, component_in_words, state
 from llm.catalog import price_book, proposals
 from llm.models import PriceVersion
 from tenants.admin import dress
-from tenants.admin.base import ReadOnlyAdmin, actor_of, change_url, display, reason_of, told
+from tenants.admin.base import ReadOnlyAdmin, action, actor_of, change_url, display, reason_of, told
 from tenants.admin.pages import ConfirmForm, bulk_page
 
 
@@ -54,6 +56,7 @@ class PriceVersionAdmin(ReadOnlyAdmin):
     search_help_text = "Model, provider, author or a word of the reason."
     ordering = ["-recorded_at", "-number"]
     actions = ["cancel_selected", "propose_selected"]
+    actions_detail = ["correct"]
     fields = [("model_", "state_now"), "says", ("begins", "ends"), "reason", ("entered", "confirmed")]
     readonly_fields = ["model_", "state_now", "says", "begins", "ends", "entered", "confirmed"]
 
@@ -63,6 +66,15 @@ class PriceVersionAdmin(ReadOnlyAdmin):
 
     def has_set_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("llm.add_priceversion")
+
+    def has_correct_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm(corrections.START)
+
+    @action(description="Correct what it billed", url_path="correct", icon="history", permissions=["correct"])
+    def correct(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Propose adjustments for what was billed with this price, which was wrong."""
+        row = get_object_or_404(self.get_queryset(request).select_related("model__provider"), pk=object_id)
+        return corrections.start_page(request, model=row.model, version=row)
 
     @display(description="Model", ordering="model__model_id")
     def model_(self, obj: PriceVersion) -> SafeString:

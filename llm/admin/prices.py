@@ -166,7 +166,7 @@ def initial_of(version: PriceVersion | None) -> tuple[dict[str, Any], list[dict[
     return usual, more
 
 
-def components(form: PriceForm, more: Any) -> Iterator[prices.Component]:
+def components(form: PageForm, more: Any) -> Iterator[prices.Component]:
     values = form.cleaned_data
     yield from prices.flat(
         input_usd=values["input_usd"], output_usd=values.get("output_usd"), cached_usd=values.get("cached_usd")

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import django_filters
 from django.db.models import Q, QuerySet
 
-from llm.models import LLMModel, LLMProvider, LLMRoutingRule, PriceProposal, ProviderCredential
+from llm.models import CorrectionRun, LLMModel, LLMProvider, LLMRoutingRule, PriceProposal, ProviderCredential
 
 
 class ProviderFilter(django_filters.FilterSet):  # type: ignore[misc]  # untyped
@@ -105,6 +105,22 @@ class ProposalFilter(django_filters.FilterSet):  # type: ignore[misc]  # untyped
 
     def by_model(self, rows: QuerySet[PriceProposal], name: str, value: str) -> QuerySet[PriceProposal]:
         return rows.filter(_same_model(value))
+
+
+class CorrectionFilter(django_filters.FilterSet):  # type: ignore[misc]  # untyped
+    """Correction runs by state and model (id or `provider/model_id`)."""
+
+    model = django_filters.CharFilter(method="by_model")
+
+    class Meta:
+        model = CorrectionRun
+        fields: ClassVar[Any] = ["state"]
+
+    def by_model(self, rows: QuerySet[CorrectionRun], name: str, value: str) -> QuerySet[CorrectionRun]:
+        slug, _, model_name = value.partition("/")
+        identity = _uuid(value)
+        called = Q(provider_slug=slug, model_name=model_name)
+        return rows.filter(called if identity is None else Q(model_id=identity))
 
 
 class OwnKeyFilter(django_filters.FilterSet):  # type: ignore[misc]  # untyped

@@ -4,14 +4,16 @@ import uuid
 from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
+from rest_framework.fields import SerializerMethodField
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from billing.api import serializers
+from billing.api.credit_serializers import AdjustmentRow
 from billing.api.views import own_tenant
-from billing.models import UsageRecord
+from billing.models import Adjustment, UsageRecord
 from llm.models import RouteRefusal
 from tenants import scoping
 from tenants.errors import NotFound
@@ -50,17 +52,33 @@ def _missing() -> NotFound:
     return NotFound("There is no such request. Its id is in the `x-request-id` header of the answer.")
 
 
+class RequestSerializer(serializers.Request):
+    """A request with the decision that routed it, its attempts and what was corrected of it since. A refused one has
+    status `refused` and no cost."""
+
+    adjustments = SerializerMethodField(help_text="What was corrected of it since, newest first.")
+
+    class Meta(serializers.Request.Meta):
+        fields = [*serializers.Request.Meta.fields, "adjustments"]
+        read_only_fields = fields
+
+    @extend_schema_field(AdjustmentRow(many=True))
+    def get_adjustments(self, row: UsageRecord) -> Any:
+        rows = scoping.rows(Adjustment, tenant_id=row.tenant_id).filter(request_id=row.pk)
+        return AdjustmentRow(rows, many=True).data
+
+
 class RequestDetail(APIView):
-    """One request: its usage row with the decision that routed it and every attempt."""
+    """One request: its usage row with the decision that routed it, every attempt, and its adjustments."""
 
     scope = "usage:read"
 
     @extend_schema(
         operation_id="request_detail",
         parameters=[OpenApiParameter("request_id", OpenApiTypes.UUID, OpenApiParameter.PATH)],
-        responses=serializers.Request,
+        responses=RequestSerializer,
     )
     def get(self, request: Request, request_id: str) -> Response:
         found = find(tenant_id=own_tenant(request), request_id=request_id)
-        data: dict[str, Any] = serializers.Request(found).data
+        data: dict[str, Any] = RequestSerializer(found).data
         return Response(data)

@@ -8,6 +8,7 @@ from django.urls import URLPattern, URLResolver
 from llm.api import admin_views, alerts, byok_views, views
 from llm.api.breakers import BreakerViewSet
 from llm.api.completions import ExplainView, completion_routes
+from llm.api.correction_views import CorrectionViewSet
 from llm.api.override_views import OverrideViewSet
 from llm.api.price_tasks import PricePolicyView, TaskViewSet
 from llm.api.price_views import APPROVE, PriceViewSet, ProposalViewSet
@@ -20,6 +21,8 @@ _READ = {"get": "retrieve"}
 _MODELS = "admin/llm/models"
 _PROPOSALS = "admin/llm/price-proposals"
 _TASKS = "admin/llm/price-tasks"
+_CORRECT = "llm.add_correctionrun"
+_CORRECTION = "admin/llm/corrections/<str:correction>"
 _PROVIDER = "admin/llm/providers/<str:provider>"
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -94,6 +97,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *route(_TASKS, TaskViewSet, {"get": "list"}),
     *route(f"{_TASKS}/<str:task>", TaskViewSet, _READ | {"patch": "partial_update"}),
     *route(f"{_TASKS}/<str:task>/confirm", TaskViewSet, {"post": "confirm"}, staff_permission=APPROVE),
+    *route("admin/llm/corrections", CorrectionViewSet, _LIST),
+    *route(_CORRECTION, CorrectionViewSet, _READ),
+    *route(f"{_CORRECTION}/approve", CorrectionViewSet, {"post": "approve"}, staff_permission=APPROVE),
+    *route(f"{_CORRECTION}/reject", CorrectionViewSet, {"post": "reject"}, staff_permission=APPROVE),
+    *route(f"{_CORRECTION}/cancel", CorrectionViewSet, {"post": "cancel"}, staff_permission=_CORRECT),
+    *route(f"{_CORRECTION}/work-out", CorrectionViewSet, {"post": "work_out"}, staff_permission=_CORRECT),
     *route("admin/llm/routing-rules", admin_views.RuleViewSet, _LIST),
     *route("admin/llm/routing-rules/<str:rule>", admin_views.RuleViewSet, _DETAIL),
     *route("admin/llm/power-levels", admin_views.PowerLevelViewSet, {"get": "list"}),

@@ -106,12 +106,17 @@ def refuse_unconfirmed(book: Book, components: Sequence[Component], start: datet
             param="confirm",
         )
     base = book.base(start)
-    before = {} if base is None else {one.key: one.usd_per_1m for one in components_of(base)}
-    for component in components:
-        old = before.get(component.key)
-        if old is not None and suspicious(old, component.usd_per_1m):
+    refuse_suspicious([] if base is None else components_of(base), components)
+
+
+def refuse_suspicious(old: Sequence[Component], new: Sequence[Component]) -> None:
+    """Raises Conflict (`price_change_unconfirmed`) if a meter is more than five times up or down."""
+    before = {one.key: one.usd_per_1m for one in old}
+    for component in new:
+        was = before.get(component.key)
+        if was is not None and suspicious(was, component.usd_per_1m):
             raise Conflict(
-                f"The price of {component.meter} would go from ${old.normalize():f} to "
+                f"The price of {component.meter} would go from ${was.normalize():f} to "
                 f"${component.usd_per_1m.normalize():f} per million, more than {SUSPICIOUS_FACTOR}x. "
                 "Send `confirm: true` if it is meant.",
                 code="price_change_unconfirmed",

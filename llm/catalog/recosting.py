@@ -107,21 +107,22 @@ def recost(rows: Iterable[tuple[Any, ...]], card: pricing.PriceCard, *, since: d
 
 def _again(card: pricing.PriceCard, lines: Any, prompt_tokens: int) -> Decimal | None:
     """One request at the new price; None if that cannot be said."""
-    counts = _counts(lines)
+    counts = counts_of(lines)
     if not counts:
         return None
     try:
-        return pricing.price(card, counts, prompt_tokens=prompt_tokens, service_tier=_service_tier(lines)).total
+        return pricing.price(card, counts, prompt_tokens=prompt_tokens, service_tier=service_tier_of(lines)).total
     except pricing.Unpriced:
         return None
 
 
-def _service_tier(lines: list[dict[str, Any]]) -> str:
+def service_tier_of(lines: list[dict[str, Any]]) -> str:
     """The one that a bill was made at; its lines say so where it was not standard."""
     return str(lines[0].get("service_tier", pricing.STANDARD))
 
 
-def _counts(lines: Any) -> Mapping[str, int]:
+def counts_of(lines: Any) -> Mapping[str, int]:
+    """What the lines of a bill counted, by meter; empty where that cannot be said."""
     counts: dict[str, int] = {}
     for line in lines if isinstance(lines, list) else ():
         if not isinstance(line, dict) or not isinstance(line.get("quantity"), int):

@@ -1,6 +1,7 @@
 """What a request costs and the usage row it leaves. Pure: completion.py decides when, billing.ledger writes."""
 
 import logging
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -11,7 +12,7 @@ import orjson
 
 from billing import pricing
 from billing.models import UsageRecord
-from billing.money import Charge, at_own_price, charge
+from billing.money import OWN_PRICE, Charge, at_own_price, charge
 from llm import service_tiers
 from llm.calls import Usage
 from llm.engine import tokens
@@ -69,15 +70,16 @@ def worst_case(target: Target, request: ChatRequest, tenant: TenantState) -> Cha
     """The most this target can cost for this request, at the dearest service tier that may be billed."""
     bounds = _bounds(target, request)
     cost = pricing.worst_case(target.card, bounds, target.service_tiers)
-    card = _own_card(target, tenant, request.now)
+    byok = target.key_source == "byok"
+    card = None if byok else tenant.own_card(target.model.id, request.now)
     if card is None:
-        return _charge(cost, target, tenant)
+        return charge(cost, byok=byok, markup=tenant.markup, byok_fee=tenant.byok_fee)
     own = pricing.worst_case(card, bounds)
     # An own price is not of other service tiers, and where it lacks a fee that is charged, the list price stands.
     unpriced = (pricing.IF_PRICED & target.card.tiers[-1].rates.keys()) - card.tiers[-1].rates.keys()
     others = [one for one in target.service_tiers if unpriced or one != pricing.STANDARD]
-    listed = _charge(pricing.worst_case(target.card, bounds, others), target, tenant)
-    return at_own_price(cost, billed=max(own, listed.billed), terms={"price_override": str(card.version_id)})
+    listed = charge(pricing.worst_case(target.card, bounds, others), byok=False, markup=tenant.markup, byok_fee=ZERO)
+    return at_own_price(cost, billed=max(own, listed.billed), terms={OWN_PRICE: str(card.version_id)})
 
 
 def _bounds(target: Target, request: ChatRequest) -> pricing.Bounds:
@@ -96,32 +98,24 @@ def _bounds(target: Target, request: ChatRequest) -> pricing.Bounds:
     )
 
 
-def _charge(cost: Decimal, target: Target, tenant: TenantState) -> Charge:
-    return charge(cost, byok=target.key_source == "byok", markup=tenant.markup, byok_fee=tenant.byok_fee)
-
-
-def _own_card(target: Target, tenant: TenantState, at: datetime) -> pricing.PriceCard | None:
-    """The tenant's own price at that moment, where it is the platform that bills."""
-    if not tenant.overrides or target.key_source == "byok":
-        return None
-    return tenant.own_card(target.model.id, at)
-
-
-def _charge_of(cost: pricing.Cost, usage: Usage, target: Target, tenant: TenantState, at: datetime) -> Charge:
-    """What is owed for a usage. The tenant's own price is of standard service: at another service tier, and where it
-    lacks a meter that was used, the list price stands."""
+def charge_of(
+    cost: pricing.Cost, usage: Usage, *, model: tuple[uuid.UUID, str], byok: bool, tenant: TenantState, at: datetime
+) -> Charge:
+    """What is owed for a usage of a model (its id and reference) whose list price is `cost`. The tenant's own price at
+    that moment decides, where it has one. It is of standard service: at another service tier, and where it lacks a
+    meter that was used, the list price stands."""
     standard = not cost.lines or cost.lines[0].service_tier == pricing.STANDARD
-    card = _own_card(target, tenant, at) if standard and cost is not NO_COST else None
+    card = tenant.own_card(model[0], at) if standard and not byok and usage is not NOTHING_USED else None
     if card is not None:
         try:
             own = pricing.price(card, usage.meters(), prompt_tokens=usage.prompt_tokens)
         except pricing.Unpriced:
-            logger.error("Price override %s lacks a meter of %s", card.version_id, target.model.reference)
+            logger.error("Price override %s lacks a meter of %s", card.version_id, model[1])
         else:
             lines = [line.as_json() for line in own.lines]
-            terms = {"price_override": str(card.version_id), "lines": lines}
+            terms = {OWN_PRICE: str(card.version_id), "lines": lines}
             return at_own_price(cost.total, billed=own.total, terms=terms)
-    return _charge(cost.total, target, tenant)
+    return charge(cost.total, byok=byok, markup=tenant.markup, byok_fee=tenant.byok_fee)
 
 
 def usage_of(raw: Mapping[str, Any] | None, target: Target, request: ChatRequest, produced_bytes: int) -> Usage:
@@ -240,7 +234,14 @@ def closing_row(
     if usage is not NOTHING_USED:
         cost = _cost_of(usage, target, result.service_tier)
     # The terms in force are those of the reserve: the same state, asked about the same moment.
-    charged = _charge_of(cost, usage, target, tenant, opening["created_at"])
+    charged = charge_of(
+        cost,
+        usage,
+        model=(target.model.id, target.model.reference),
+        byok=target.key_source == "byok",
+        tenant=tenant,
+        at=opening["created_at"],
+    )
     first = decision.targets[0]
     fell_back = target.model.id != first.model.id or target.credential != first.credential
     # Without an attempt before it the first target was passed over at the reserve.

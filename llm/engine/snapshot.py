@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError, connection
 from django.utils import timezone
 
-from billing.pricing import STANDARD, PriceCard, Rate, services, whole_tiers
+from billing.pricing import PriceCard, Rate, card_tiers
 from llm import models
 from llm.catalog import addresses
 from llm.catalog.credentials import environment_key
@@ -146,20 +146,17 @@ def _cards() -> dict[Any, tuple[PriceCard, ...]]:
 
 def card_of(version: models.PriceVersion) -> PriceCard:
     """The version as bills are made from it."""
-    named: dict[str, dict[int, dict[str, Rate]]] = {STANDARD: {}}
-    for component in version.components.all():
-        tiers = named.setdefault(component.service_tier, {})
-        tiers.setdefault(component.above_tokens, {})[component.meter] = Rate(
-            price=component.unit_price_usd, quantity=component.unit_quantity
-        )
-    standard = named.pop(STANDARD)
+    tiers, services = card_tiers(
+        (one.service_tier, one.above_tokens, one.meter, Rate(price=one.unit_price_usd, quantity=one.unit_quantity))
+        for one in version.components.all()
+    )
     return PriceCard(
         version_id=version.pk,
         number=version.number,
         effective_from=version.effective_from,
         effective_to=version.effective_to,
-        tiers=whole_tiers(standard),
-        services=services(standard, named),
+        tiers=tiers,
+        services=services,
     )
 
 

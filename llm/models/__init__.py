@@ -2,6 +2,7 @@
 
 from llm.models.catalog import LLMModel, LLMProvider
 from llm.models.configs import LLMConfig
+from llm.models.corrections import CorrectionItem, CorrectionRun
 from llm.models.credentials import ProviderCredential
 from llm.models.health import LLMBreaker, ProviderHealthCheck
 from llm.models.overrides import OverrideComponent, PriceOverride
@@ -10,6 +11,8 @@ from llm.models.prices import PriceComponent, PriceVersion
 from llm.models.routing import LLMRoutingRule, PowerLevelPolicy, RouteRefusal
 
 __all__ = [
+    "CorrectionItem",
+    "CorrectionRun",
     "LLMBreaker",
     "LLMConfig",
     "LLMModel",

@@ -35,6 +35,8 @@ class PriceOverride(models.Model):
         ordering = ["-effective_from", "-number"]
         verbose_name = "tenant's price"
         verbose_name_plural = "tenants' prices"
+        # On PostgreSQL an exclusion constraint, `one_price_override_at_a_time`, forbids overlaps too: see the migration
+        # 0007_correction_runs. On SQLite the lock on the model's row in `overrides` alone prevents them.
         constraints = [
             models.UniqueConstraint(fields=["tenant", "model", "number"], name="one_price_override_per_number"),
             models.CheckConstraint(

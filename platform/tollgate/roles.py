@@ -10,6 +10,7 @@ ROLES: Mapping[str, Sequence[str]] = {
         *("llm.view_llmprovider", "llm.view_llmmodel", "llm.view_priceversion", "llm.add_priceversion"),
         *("llm.view_priceproposal", "llm.approve_prices", "llm.view_pricetask", "llm.change_pricetask"),
         *("llm.view_pricepolicy", "llm.change_pricepolicy", "tenants.view_auditevent"),
+        *("llm.view_correctionrun", "llm.add_correctionrun", "billing.view_adjustment"),
     ),
 }
 

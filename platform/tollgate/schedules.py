@@ -75,6 +75,14 @@ JOBS = (
         "Notes which prices have begun or ended, re-costs proposals, and finds unpriced and stale models.",
     ),
     Job(
+        "llm.tasks.go_on_with_corrections",
+        "Go on with correction runs",
+        1,
+        IntervalSchedule.MINUTES,
+        60,
+        "Works out what correction runs would correct, and books those that were approved, where that takes longer.",
+    ),
+    Job(
         "llm.tasks.send_alerts",
         "Send alerts",
         1,

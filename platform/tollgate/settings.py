@@ -239,6 +239,7 @@ SPECTACULAR_SETTINGS = {
         "BreakerStateEnum": "llm.choices.BreakerState",
         "PriceTaskStateEnum": "llm.choices.PriceTaskState",
         "ProposalStateEnum": "llm.choices.ProposalState",
+        "CorrectionStateEnum": "llm.choices.CorrectionState",
         "UsageStatusEnum": "billing.models.UsageRecord.Status",
         "KindEnum": "llm.choices.Kind",
         "AlertEventEnum": "billing.alert_models.Event",

@@ -1,7 +1,7 @@
 """Rows the admin shows but never writes, with hostile strings where tenants and providers supply them."""
 
 import uuid
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -10,8 +10,8 @@ from billing.credit_models import CreditEntry
 from billing.models import Adjustment, BudgetWindow, DailyUsage, Hold, UsageRecord
 from billing.statement_models import Statement
 from billing.statements import closing
-from llm.catalog import prices
-from llm.models import LLMModel, PriceOverride, PriceProposal, PriceTask, RouteRefusal
+from llm.catalog import corrections, prices
+from llm.models import CorrectionRun, LLMModel, PriceOverride, PriceProposal, PriceTask, RouteRefusal
 from tenants import audit
 from tenants.ids import uuid7
 from tenants.models import Tenant
@@ -136,6 +136,14 @@ def proposal(model: LLMModel) -> PriceProposal:
     change = prices.PriceChange(components=components, second_person=True, reason=HOSTILE)
     actor = audit.Actor(kind="user", label=HOSTILE)
     return prices.set_price(model=model, change=change, actor=actor, now=NOW).proposal
+
+
+def correction(model: LLMModel, **wish: Any) -> CorrectionRun:
+    """A run that waits for a second person, at $1.25 and $5 instead of $2.50 and $10."""
+    components = prices.flat(input_usd=Decimal("1.25"), output_usd=Decimal(5), cached_usd=None)
+    given = {"components": components, "reason": HOSTILE, "since": NOW - timedelta(days=1)} | wish
+    actor, now = audit.Actor(kind="user", label=HOSTILE), NOW + timedelta(seconds=1)
+    return corrections.propose(model=model, wish=corrections.Wish(**given), actor=actor, now=now)
 
 
 def price_task(model: LLMModel) -> PriceTask:

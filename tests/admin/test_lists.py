@@ -25,6 +25,7 @@ LISTS = {
     "llm_priceproposal": 5,
     "llm_priceversion": 6,
     "llm_pricetask": 5,
+    "llm_correctionrun": 4,
     "llm_llmconfig": 6,
     "llm_routerefusal": 5,
     "tenants_tenant": 5,
@@ -70,6 +71,7 @@ def full(gpt: LLMModel, acme: Tenant, globex: Tenant) -> None:
         cast.make_credential(provider)
         cast.make_breaker(model, what=rows.HOSTILE, reason=rows.HOSTILE)
         rows.proposal(model)
+        rows.correction(model)
         rows.price_task(model)
 
 

@@ -30,6 +30,7 @@ LEDGER: dict[str, Any] = {
     "billing_statement": rows.statement,
     "billing_creditentry": rows.credit,
     "llm_priceoverride": lambda tenant: rows.own_price(tenant, cast.make_model(cast.make_provider())),
+    "llm_correctionrun": lambda _: rows.correction(cast.make_model(cast.make_provider())),
     "llm_routerefusal": rows.refusal,
     "llm_llmbreaker": lambda _: cast.make_breaker(cast.make_model(cast.make_provider())),
     "tenants_auditevent": audit_event,

@@ -263,5 +263,6 @@ def test_the_dashboard_counts_what_waits(browser: Client, gpt: LLMModel, ada: Us
     price_tasks.refresh(now=timezone.now())
     work = browser.get(reverse("admin:index")).context["price_work"]
     assert [(count, what) for count, what, _ in work] == [
-        (1, "price proposals to decide"), (0, "models used but unpriced"), (1, "stale prices"),
+        (1, "price proposals to decide"), (0, "corrections to decide"), (0, "models used but unpriced"),
+        (1, "stale prices"),
     ]  # fmt: skip

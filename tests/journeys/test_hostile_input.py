@@ -25,7 +25,15 @@ from billing.alert_models import AlertSubscription
 from billing.api import alert_serializers as alerts
 from billing.api import credit_serializers
 from billing.api import serializers as usage
-from llm.api import byok_serializers, filters, override_views, price_serializers, routing_serializers, serializers
+from llm.api import (
+    byok_serializers,
+    correction_views,
+    filters,
+    override_views,
+    price_serializers,
+    routing_serializers,
+    serializers,
+)
 from llm.models import PriceProposal
 from llm.wire import chat_schema
 from tenants import audit, auth
@@ -50,6 +58,7 @@ MODEL = {"provider": "openai", "model_id": "new"}
 RULE = {"model": "openai/gpt-4o", "power_level": "balanced"}
 DECISIONS = {"reason": "x", "ids": ["00000000-0000-0000-0000-000000000007"]}
 PRICE = {"components": {"input": "2.5", "output": "10"}}
+CORRECTION = {**PRICE, "model": "openai/gpt-4o", "reason": "r", "from": "2026-01-01T00:00:00Z"}
 EXPLAIN = ("model", "power_level", "task_type", "priority", "config", "session_id", "text", "needs",
            "estimated_input_tokens", "max_tokens", "unknown")  # fmt: skip
 
@@ -111,6 +120,10 @@ WRITES: dict[str, tuple[str, str, str, dict[str, Any], tuple[str, ...]]] = {
                        tuple(price_serializers.BulkApprovalSerializer().fields)),
     "reject prices": ("POST", "admin/llm/price-proposals/reject", STAFF, DECISIONS,
                       tuple(price_serializers.BulkRejectionSerializer().fields)),
+    "correct past bills": ("POST", "admin/llm/corrections", STAFF, CORRECTION,
+                           tuple(correction_views.NewCorrectionSerializer().fields)),
+    "approve a correction": ("POST", "admin/llm/corrections/{correction}/approve", STAFF, {"reason": "x"},
+                             tuple(correction_views.CorrectionDecisionSerializer().fields)),
     "make a rule": ("POST", "admin/llm/routing-rules", STAFF, RULE, tuple(routing_serializers.RuleSerializer().fields)),
     "change a rule": ("PATCH", "admin/llm/routing-rules/{rule}", STAFF, {},
                       tuple(routing_serializers.RuleSerializer().fields)),
@@ -147,6 +160,7 @@ LISTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "admin/llm/models/by-power/eco": (STAFF, _PAGES),
     "admin/llm/models/openai/gpt-4o/prices": (STAFF, ("status", "source", *_PAGES)),
     "admin/llm/price-proposals": (STAFF, (*filters.ProposalFilter.base_filters, *_PAGES)),
+    "admin/llm/corrections": (STAFF, (*filters.CorrectionFilter.base_filters, *_PAGES)),
     "admin/llm/routing-rules": (STAFF, (*filters.RuleFilter.base_filters, *_PAGES)),
     "admin/llm/power-levels": (STAFF, _PAGES),
 }
@@ -195,6 +209,11 @@ DETAILS: dict[str, tuple[str, tuple[str, ...]]] = {
     "admin/llm/price-proposals/{}": (STAFF, ("GET",)),
     "admin/llm/price-proposals/{}/approve": (STAFF, ("POST",)),
     "admin/llm/price-proposals/{}/reject": (STAFF, ("POST",)),
+    "admin/llm/corrections/{}": (STAFF, ("GET",)),
+    "admin/llm/corrections/{}/approve": (STAFF, ("POST",)),
+    "admin/llm/corrections/{}/reject": (STAFF, ("POST",)),
+    "admin/llm/corrections/{}/cancel": (STAFF, ("POST",)),
+    "admin/llm/corrections/{}/work-out": (STAFF, ("POST",)),
     "admin/llm/routing-rules/{}": (STAFF, ("GET", "PATCH", "DELETE")),
     "admin/llm/power-levels/{}": (STAFF, ("GET", "PATCH")),
 }
@@ -224,6 +243,7 @@ class Desk:
         PriceProposal.objects.filter(pk=waiting.pk).update(id=DECISIONS["ids"][0])
         self.names = {
             "proposal": DECISIONS["ids"][0],
+            "correction": str(made.correction(model, reason="r").pk),
             "price": cast.make_price(rising, timezone.now() + timedelta(days=9), input="3", output="10").pk,
             "config": cast.make_config(acme).pk,
             "subscription": hook.pk,

@@ -219,3 +219,39 @@ def test_switching_a_tenant_to_prepaid_and_back_is_live_in_two_seconds(world: Wo
         eventually(lambda wanted=wanted: customer.ask().status_code == wanted, within_s=LIVE_S, what=f"{wanted}")
     assert not any(row.is_prepaid for row in customer.rows())
     assert BudgetWindow.objects.get(scope_kind="credit", scope_id=customer.tenant.pk).spent == 0
+
+
+# --- a wrong price found later ----------------------------------------------------------------------------------------
+
+
+def test_a_tenant_blocked_by_a_wrong_price_is_free_the_moment_a_second_person_approves(
+    world: World, model: LLMModel
+) -> None:
+    world.model(model.provider, "mispriced")
+    world.refresh()
+    customer = world.customer(markup_percent=Decimal(25))
+
+    def ask() -> int:
+        return customer.ask("fakeai/mispriced", max_tokens=10).status_code
+
+    assert ask() == 200
+    row = customer.row()
+    # Room for one more, had it cost half of what it did.
+    Tenant.objects.filter(pk=customer.tenant.pk).update(budget_limit_daily=row.held_usd + row.budget_usd / 2)
+    assert ask() == 429
+    body = {"model": "fakeai/mispriced", "components": {"input": "0.2", "output": "0.8", "cache_read": "0.05"},
+            "confirm": True, "reason": "ten times too dear", "from": "2026-01-01T00:00:00Z"}  # fmt: skip
+    ada, bob = ({"Authorization": f"Bearer {cast.make_staff(name)[1]}"} for name in ("ada-corrects", "bob-approves"))
+    with customer.http as client:
+        run = client.post("/api/v1/admin/llm/corrections", json=body, headers=ada).json()
+        approve, reason = f"/api/v1/admin/llm/corrections/{run['id']}/approve", {"reason": "seen"}
+        refused = client.post(approve, json=reason, headers=ada)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "second_person_required")
+        assert ask() == 429
+        done = client.post(approve, json=reason, headers=bob)
+        assert (done.status_code, done.json()["state"], done.json()["booked"]) == (200, "booked", 1)
+        right = usd(8, 5) / 10 * Decimal("1.25")
+        assert customer.spent() == right == row.billed_usd + Decimal(run["billed_usd"])
+        assert ask() == 200
+        [adjustment] = client.get(f"/api/v1/llm/requests/{row.pk}").json()["adjustments"]
+        assert (adjustment["billed_usd"], adjustment["reason"]) == (run["billed_usd"], "ten times too dear")

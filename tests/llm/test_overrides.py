@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from llm.catalog import overrides, prices
@@ -141,3 +142,26 @@ def test_a_wrong_price_is_a_400_that_names_the_field(
     status, answer = staff.post("admin/tenants/acme/prices", body)
     assert (status, answer["error"]["param"]) == (400, param)
     assert PriceOverride.objects.count() == 0
+
+
+def test_the_database_refuses_two_prices_of_a_tenant_at_one_time(
+    acme: Tenant, globex: Tenant, gpt: LLMModel, now: datetime
+) -> None:
+    """Rows past every check in code. SQLite has no such constraint."""
+    put(acme, gpt, "2", now=now, effective_to=now + HOUR)
+
+    def insert(tenant: Tenant, model: LLMModel, since: datetime, until: datetime | None, number: int) -> None:
+        with transaction.atomic():
+            PriceOverride.objects.create(
+                tenant=tenant, model=model, number=number, effective_from=since, effective_to=until, recorded_at=now
+            )
+
+    if connection.vendor == "postgresql":
+        for since, until in ((now, None), (now - HOUR, now + timedelta(microseconds=1)), (now, now + HOUR)):
+            with pytest.raises(IntegrityError, match="one_price_override_at_a_time"):
+                insert(acme, gpt, since, until, 7)
+    insert(acme, gpt, now + HOUR, None, 8)  # it begins where the other ends
+    insert(acme, gpt, now, now, 9)  # one that was cancelled
+    insert(acme, cast.make_model(gpt.provider, "mini"), now, None, 1)
+    insert(globex, gpt, now, None, 1)
+    assert PriceOverride.objects.count() == 5

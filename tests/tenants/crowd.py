@@ -18,7 +18,7 @@ from billing import granting
 from billing.alert_models import Alert, AlertDelivery, AlertSubscription
 from billing.credit_models import CreditEntry
 from billing.models import Adjustment, BudgetWindow, DailyUsage, Hold, UsageRecord
-from llm.catalog import prices
+from llm.catalog import corrections, prices
 from llm.choices import HealthStatus
 from llm.models import LLMConfig, LLMModel, LLMProvider, PriceOverride, PriceTask, ProviderCredential, RouteRefusal
 from tenants import audit, auth
@@ -67,6 +67,7 @@ class Crowd:
     proposal_id: uuid.UUID
     draft_id: uuid.UUID
     task_id: uuid.UUID
+    correction_id: uuid.UUID
 
 
 def gather(base_url: str = cast.UNREACHABLE, *, levels: bool = True) -> Crowd:
@@ -113,6 +114,7 @@ def gather(base_url: str = cast.UNREACHABLE, *, levels: bool = True) -> Crowd:
         proposal_id=proposal_id,
         draft_id=draft_id,
         task_id=_price_task(model),
+        correction_id=_correction(model),
     )
 
 
@@ -131,6 +133,14 @@ def _price_work(provider: LLMProvider) -> tuple[uuid.UUID, uuid.UUID]:
     change = prices.PriceChange(components=components, draft=True)
     draft = prices.set_price(model=model, change=change, actor=actor, now=now)
     return waiting.proposal.pk, draft.pk
+
+
+def _correction(model: LLMModel) -> uuid.UUID:
+    """A correction run that waits for a second person: its id."""
+    components = prices.flat(input_usd=Decimal(3), output_usd=Decimal(10), cached_usd=None)
+    wish = corrections.Wish(components=components, reason="x", since=timezone.now() - timedelta(days=1))
+    actor = audit.Actor(kind="user", label="ada")
+    return corrections.propose(model=model, wish=wish, actor=actor, now=timezone.now()).pk
 
 
 def permit(user: User, *, only: str | None = None, all_but: str | None = None, also: str = "") -> None:

@@ -52,6 +52,7 @@ _MODEL = {"provider": "openai", "model_id": "gpt-4o"}
 _OWN_KEY = {"provider": "openai", "name": "new", "api_key": "sk-new-0123456789abcdef"}
 _DECISIONS = {"ids": [str(uuid.UUID(int=7))], "reason": "x"}
 _OWN_PRICE = {"model": "openai/gpt-4o", "components": {"input": "2", "output": "8"}, "reason": "contract"}
+_CORRECTION = _OWN_PRICE | {"from": "2026-01-01T00:00:00Z", "confirm": True}
 _RULE = {"model": "openai/gpt-4o", "power_level": "balanced"}
 _LEVEL = {"max_price_per_1m_usd": "5", "max_latency_ms": 1, "allow_fallback": True, "prefer_cached": True}
 
@@ -181,6 +182,12 @@ TABLE = {
     ),
     "admin/llm/models/<model>/prices/<version>/cancel": Row("llm.add_priceversion", {"POST": (200, {})}),
     "admin/llm/models/<model>/prices/<version>/propose": Row("llm.add_priceversion", {"POST": (200, None)}),
+    "admin/llm/corrections": Row("llm.{verb}_correctionrun", {"GET": (200, None), "POST": (201, _CORRECTION)}),
+    "admin/llm/corrections/<correction>": _reads("llm.{verb}_correctionrun"),
+    "admin/llm/corrections/<correction>/approve": Row("llm.approve_prices", {"POST": (200, {"reason": "x"})}),
+    "admin/llm/corrections/<correction>/reject": Row("llm.approve_prices", {"POST": (200, {"reason": "x"})}),
+    "admin/llm/corrections/<correction>/cancel": Row("llm.add_correctionrun", {"POST": (200, {})}),
+    "admin/llm/corrections/<correction>/work-out": Row("llm.add_correctionrun", {"POST": (200, None)}),
     "admin/llm/price-proposals": _reads("llm.{verb}_priceproposal"),
     # Those that the bodies name do not exist: what several get is tests/llm/test_price_api.py's.
     "admin/llm/price-proposals/approve": Row("llm.approve_prices", {"POST": (404, _DECISIONS)}),
@@ -230,6 +237,7 @@ def objects(row: str, crowd: Crowd, actor: str, which: str) -> dict[str, str]:
         "rule": crowd.rule_id,
         "breaker": crowd.breaker_id,
         "proposal": crowd.proposal_id,
+        "correction": crowd.correction_id,
         "version": crowd.draft_id,
         "task": crowd.task_id,
         "level": "balanced",
@@ -383,7 +391,7 @@ ADMIN_MODELS = {
     "billing/creditentry", "llm/priceoverride",
     "llm/llmbreaker", "llm/llmconfig", "llm/llmmodel", "llm/providercredential", "llm/llmprovider", "llm/routerefusal",
     "llm/llmroutingrule", "llm/powerlevelpolicy",
-    "llm/priceproposal", "llm/priceversion", "llm/pricetask", "llm/pricepolicy",
+    "llm/priceproposal", "llm/priceversion", "llm/pricetask", "llm/pricepolicy", "llm/correctionrun",
     "django_celery_beat/periodictask", "django_celery_beat/intervalschedule", "django_celery_beat/solarschedule",
     "django_celery_beat/crontabschedule", "django_celery_beat/clockedschedule", "django_celery_results/taskresult",
     "auth/user", "auth/group",
@@ -402,6 +410,9 @@ ADMIN_EXTRAS = {
     "billing/alertsubscription/<object_id>/test/", "billing/alertsubscription/<object_id>/rotate-secret/",
     "llm/providercredential/<object_id>/rotate/",
     "llm/priceproposal/<object_id>/approve/", "llm/priceproposal/<object_id>/reject/",
+    "llm/llmmodel/<object_id>/correct/", "llm/priceversion/<object_id>/correct/",
+    "llm/correctionrun/<object_id>/approve/", "llm/correctionrun/<object_id>/reject/",
+    "llm/correctionrun/<object_id>/cancel/", "llm/correctionrun/<object_id>/work-out/",
 }  # fmt: skip
 # Pages of no model: (what staff without any permission get for GET, for POST).
 ADMIN_PLAIN = {

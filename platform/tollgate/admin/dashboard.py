@@ -20,7 +20,7 @@ from django.utils import timezone
 from billing import reports
 from billing.models import BudgetWindow, UsageRecord
 from llm.admin.providers import HEALTH
-from llm.models import LLMProvider, PriceProposal, PriceTask
+from llm.models import CorrectionRun, LLMProvider, PriceProposal, PriceTask
 from tenants.admin import dress
 from tenants.fields import UsdField
 from tenants.models import Tenant
@@ -75,6 +75,11 @@ def price_work(request: HttpRequest) -> list[tuple[int, str, str]]:
     if request.user.has_perm("llm.view_priceproposal"):
         waiting = PriceProposal.objects.filter(state="pending", is_informational=False).count()
         found.append((waiting, "price proposals to decide", reverse("admin:llm_priceproposal_changelist")))
+    if request.user.has_perm("llm.view_correctionrun"):
+        runs = CorrectionRun.objects.filter(state="pending").count()
+        found.append(
+            (runs, "corrections to decide", reverse("admin:llm_correctionrun_changelist") + "?state__exact=pending")
+        )
     if request.user.has_perm("llm.view_pricetask"):
         left = PriceTask.objects.filter(state__in=("open", "in_progress")).order_by()
         counts = dict(left.values_list("kind").annotate(n=Count("pk")))

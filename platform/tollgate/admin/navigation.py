@@ -30,6 +30,7 @@ GROUPS: list[tuple[str, list[tuple[str, str, str, str]]]] = [
         [
             ("Price proposals", "price_check", "admin:llm_priceproposal_changelist", "llm.view_priceproposal"),
             ("Price book", "menu_book", "admin:llm_priceversion_changelist", "llm.view_priceversion"),
+            ("Corrections", "history", "admin:llm_correctionrun_changelist", "llm.view_correctionrun"),
             ("Price queue", "playlist_add_check", "admin:llm_pricetask_changelist", "llm.view_pricetask"),
             ("Price policy", "policy", "admin:llm_pricepolicy_changelist", "llm.view_pricepolicy"),
         ],

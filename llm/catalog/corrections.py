@@ -1,0 +1,295 @@
+"""A wrong price found later: a run proposes what to correct, a second person decides, the ledger books it.
+
+    working -> pending -> approved -> booked        working, pending -> cancelled        pending -> rejected
+
+Nothing in the past is edited: usage rows, prices and finalised statements stay as they are, and each request that is
+corrected gets one adjustment. Up to `recosting.AT_ONCE` requests are worked out, and booked, while somebody waits; more
+are left to the job, which goes on where anything was left.
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import IntegrityError, transaction
+from django.db.models import Q, Sum
+
+from billing import adjustments
+from billing.models import Adjustment
+from llm.catalog import price_book, recosting, repricing
+from llm.catalog.components import Component, check, components_of
+from llm.choices import CorrectionState
+from llm.models import CorrectionItem, CorrectionRun, LLMModel, PriceVersion
+from llm.models.prices import IN_THE_BOOK
+from tenants import audit
+from tenants.errors import Conflict, InvalidValue, PermissionDenied
+from tenants.scoping import missing
+
+# The windows of a batch are locked until its commit, which the requests of those tenants wait for.
+BATCH = 200
+JOB = audit.system("correction run")
+UNDECIDED = (CorrectionState.WORKING, CorrectionState.PENDING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """The right price, and which requests it is for: those accepted from `since` until `until` (None: now), all or
+    those priced with one version, whose own span is then meant where none is given.
+
+    `confirm`: more than five times up or down is meant. `person_id`: the user who wants it and may not approve it.
+    """
+
+    components: Sequence[Component]
+    reason: str
+    since: datetime | None = None
+    until: datetime | None = None
+    version_id: uuid.UUID | None = None
+    confirm: bool = False
+    person_id: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """Why, and which user decides."""
+
+    reason: str
+    person_id: int | None
+
+
+def propose(*, model: LLMModel, wish: Wish, actor: audit.Actor, now: datetime) -> CorrectionRun:
+    """Enter a run and work it out, or leave what is long to the job (its state is then `working`).
+
+    Raises InvalidValue (`components` as the price book does, `from`, `to`, `reason`), NotFound (the version is none of
+    the model's) and Conflict (`price_change_unconfirmed`).
+    """
+    _require_reason(wish.reason)
+    components = check(wish.components, kind=model.kind)
+    version = _version(model, wish)
+    since, until = _span(wish, version, now)
+    if not wish.confirm:
+        for wrong in _in_force(model, since, until) if version is None else [version]:
+            price_book.refuse_suspicious(components_of(wrong), components)
+    with transaction.atomic():
+        run = CorrectionRun.objects.create(
+            model_id=model.pk,
+            provider_slug=model.provider.slug,
+            model_name=model.model_id,
+            price_version_id=None if version is None else version.pk,
+            price_version_number=None if version is None else version.number,
+            components=repricing.as_json(components),
+            since=since,
+            until=until,
+            reason=wish.reason,
+            proposed_by_id=wish.person_id,
+            proposer=actor.label[:200],
+            created_at=now,
+        )
+        audit.record(actor=actor, action="propose", row=run, before={}, now=now, reason=wish.reason)
+    repricing.go_on(run.pk, at_most=recosting.AT_ONCE)
+    run.refresh_from_db()
+    return run
+
+
+def _version(model: LLMModel, wish: Wish) -> PriceVersion | None:
+    if wish.version_id is None:
+        return None
+    found = PriceVersion.objects.filter(pk=wish.version_id, model=model, status__in=IN_THE_BOOK).first()
+    if found is None:
+        raise missing(PriceVersion)
+    return found
+
+
+def _span(wish: Wish, version: PriceVersion | None, now: datetime) -> tuple[datetime, datetime]:
+    since, until = wish.since, wish.until
+    if version is not None:
+        since = since or version.effective_from
+        until = until or min(version.effective_to or now, now)
+    until = until or now
+    if since is None:
+        raise InvalidValue("Say from when on requests were priced wrong, or with which price version.", param="from")
+    if until > now:
+        raise InvalidValue("What has not been billed yet needs no correction: set a new price.", param="to")
+    if since >= until:
+        raise InvalidValue("It must end after it begins, and begin in the past.", param="from")
+    return since, until
+
+
+def _in_force(model: LLMModel, since: datetime, until: datetime) -> list[PriceVersion]:
+    """The prices that requests of that time were billed with."""
+    not_over = Q(effective_to__isnull=True) | Q(effective_to__gt=since)
+    rows = PriceVersion.objects.filter(not_over, model=model, status__in=IN_THE_BOOK, effective_from__lt=until)
+    return list(rows.prefetch_related("components"))
+
+
+def approve(*, run_id: uuid.UUID, decision: Decision, actor: audit.Actor, now: datetime) -> CorrectionRun:
+    """Approve a run and book it: budgets follow in the same commit as each adjustment.
+
+    Raises InvalidValue (`reason`), NotFound, PermissionDenied (`second_person_required`) and Conflict:
+    `correction_decided`, `correction_not_ready`, `correction_under_way` (another of the model is being booked),
+    `correction_base_changed` (requests were adjusted since it was worked out).
+    """
+    _require_reason(decision.reason)
+    with transaction.atomic():
+        run = _locked(run_id)
+        _refuse_decided(run)
+        if run.state == CorrectionState.WORKING:
+            raise Conflict("This run is still being worked out.", code="correction_not_ready")
+        _refuse_proposer(run, decision)
+        if CorrectionRun.objects.filter(model_id=run.model_id, state=CorrectionState.APPROVED).exists():
+            raise _under_way(run)
+        _refuse_changed(run)
+        try:
+            with transaction.atomic():
+                _decide(run, CorrectionState.APPROVED, decision, actor, now)
+        except IntegrityError as error:  # somebody approved another one in this very moment
+            raise _under_way(run) from error
+    book(run_id, at_most=recosting.AT_ONCE, now=now)
+    run.refresh_from_db()
+    return run
+
+
+def reject(*, run_id: uuid.UUID, decision: Decision, actor: audit.Actor, now: datetime) -> CorrectionRun:
+    """Reject a run: nothing is booked. The proposer may not: who does not want it any more cancels it.
+
+    Raises as `approve`.
+    """
+    _require_reason(decision.reason)
+    with transaction.atomic():
+        run = _locked(run_id)
+        _refuse_decided(run)
+        _refuse_proposer(run, decision)
+        _decide(run, CorrectionState.REJECTED, decision, actor, now)
+    return run
+
+
+def cancel(*, run_id: uuid.UUID, reason: str, actor: audit.Actor, now: datetime) -> CorrectionRun:
+    """Take back a run that nobody decided on. Raises NotFound, Conflict (`correction_decided`)."""
+    with transaction.atomic():
+        run = _locked(run_id)
+        _refuse_decided(run)
+        _decide(run, CorrectionState.CANCELLED, Decision(reason=reason, person_id=None), actor, now)
+    return run
+
+
+def work_out_again(*, run_id: uuid.UUID, actor: audit.Actor, now: datetime) -> CorrectionRun:
+    """Work out a run anew, from the ledger as it is now. Raises NotFound, Conflict (`correction_decided`)."""
+    with transaction.atomic():
+        run = _locked(run_id)
+        _refuse_decided(run)
+        before = audit.state(run)
+        repricing.forget(run)
+        run.save()
+        audit.record(actor=actor, action="work out again", row=run, before=before, now=now)
+    repricing.go_on(run_id, at_most=recosting.AT_ONCE)
+    run.refresh_from_db()
+    return run
+
+
+def unfinished() -> list[uuid.UUID]:
+    """The runs that are to be worked out or booked, the oldest first."""
+    rows = CorrectionRun.objects.filter(state__in=(CorrectionState.WORKING, CorrectionState.APPROVED))
+    return list(rows.order_by("pk").values_list("pk", flat=True))
+
+
+def go_on(run_id: uuid.UUID, *, now: datetime) -> None:
+    """Do what is left of a run. Safe when killed, run twice, or at once with another."""
+    repricing.go_on(run_id)
+    book(run_id, now=now)
+
+
+def book(run_id: uuid.UUID, *, now: datetime, at_most: int | None = None) -> None:
+    """Book what is left of an approved run, up to so many requests, batch by batch. One that is being booked elsewhere
+    is left to that."""
+    done = 0
+    while at_most is None or done <= at_most:
+        try:
+            with transaction.atomic():
+                waiting = CorrectionRun.objects.select_for_update(skip_locked=True)
+                run = waiting.filter(pk=run_id, state=CorrectionState.APPROVED).first()
+                if run is None or not _book_batch(run, now):
+                    return
+        except Conflict:  # a month was finalised in this very moment: its adjustments go to the next one now
+            continue
+        done += BATCH
+
+
+def _book_batch(run: CorrectionRun, now: datetime) -> bool:
+    """Book the next batch, in the transaction that notes how far it is. False: that was the last."""
+    left = run.items.all() if run.booked_to is None else run.items.filter(request_id__gt=run.booked_to)
+    items = list(left.order_by("request_id")[:BATCH])
+    if items:
+        booked_run = adjustments.Run(id=run.pk, reason=run.reason, author=f"{run.proposer}, {run.decider}"[:200])
+        booked = adjustments.book(run=booked_run, shares=[_share(item) for item in items], now=now)
+        run.booked += booked
+        run.passed_over += len(items) - booked
+        run.booked_to = items[-1].request_id
+    if len(items) == BATCH:
+        run.save(update_fields=["booked", "passed_over", "booked_to"])
+        return True
+    before = audit.state(CorrectionRun.objects.get(pk=run.pk))
+    run.state, run.booked_at = CorrectionState.BOOKED, now
+    run.save(update_fields=["booked", "passed_over", "booked_to", "state", "booked_at"])
+    audit.record(actor=JOB, action="book", row=run, before=before, now=now, reason=run.decision_reason)
+    return False
+
+
+def _share(item: CorrectionItem) -> adjustments.Share:
+    return adjustments.Share(
+        request_id=item.request_id,
+        cost=item.cost_usd,
+        billed=item.billed_usd,
+        budget=item.budget_usd,
+        seen=item.adjustments,
+    )
+
+
+def _locked(run_id: uuid.UUID) -> CorrectionRun:
+    run = CorrectionRun.objects.select_for_update(of=("self",)).filter(pk=run_id).first()
+    if run is None:
+        raise missing(CorrectionRun)
+    return run
+
+
+def _refuse_decided(run: CorrectionRun) -> None:
+    if run.state not in UNDECIDED:
+        by = f" by {run.decider}" if run.decider else ""
+        raise Conflict(f"This run is {run.get_state_display().lower()} already{by}.", code="correction_decided")
+
+
+def _refuse_proposer(run: CorrectionRun, decision: Decision) -> None:
+    if run.proposed_by_id is not None and run.proposed_by_id == decision.person_id:
+        raise PermissionDenied(
+            "You proposed this correction: a second person decides on it.", code="second_person_required"
+        )
+
+
+def _refuse_changed(run: CorrectionRun) -> None:
+    """Adjustments are only added, so as many of these requests as there were are the same ones."""
+    seen = run.items.aggregate(all=Sum("adjustments"))["all"] or 0
+    if Adjustment.objects.filter(request_id__in=run.items.values("request_id")).count() != seen:
+        raise Conflict(
+            "Some of these requests were adjusted since this was worked out. Work it out again, and look at it again.",
+            code="correction_base_changed",
+        )
+
+
+def _under_way(run: CorrectionRun) -> Conflict:
+    return Conflict(
+        f"Another correction of {run.reference} is being booked. Work this one out again when it is done.",
+        code="correction_under_way",
+    )
+
+
+def _require_reason(reason: str) -> None:
+    if not reason.strip():
+        raise InvalidValue("Say why: it is kept.", param="reason")
+
+
+def _decide(run: CorrectionRun, state: CorrectionState, decision: Decision, actor: audit.Actor, now: datetime) -> None:
+    before = audit.state(run)
+    run.decided_by_id = decision.person_id
+    run.state, run.decided_at, run.decider, run.decision_reason = state, now, actor.label[:200], decision.reason
+    run.save(update_fields=["state", "decided_by", "decided_at", "decider", "decision_reason"])
+    action = {"approved": "approve", "rejected": "reject", "cancelled": "cancel"}[state.value]
+    audit.record(actor=actor, action=action, row=run, before=before, now=now, reason=decision.reason)
