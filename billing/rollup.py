@@ -3,7 +3,8 @@
 A roll-up can run any number of times, in any order, and be killed at any moment: it is one transaction. A day is
 marked (`RolledDay`) only when no new request can fall on it; from then on reports read its `DailyUsage`. Who settles
 or adjusts something on an old day takes its mark away in the same transaction: it inserts the mark, which waits for a
-roll-up under way, and then deletes it.
+roll-up under way, and then deletes it. A month is summed from its days when all of them are marked, and its own mark
+(`RolledMonth`) goes with that of any of them, in the same way.
 """
 
 from collections.abc import Iterator
@@ -16,12 +17,15 @@ from django.db.models import Count, Min, Q, Sum
 
 from billing.histograms import BUCKETS, bounds
 from billing.models import Adjustment, DailyUsage, RolledDay, UsageRecord
+from billing.periods import days_of, month_of
+from billing.rollup_models import MonthlyUsage, RolledMonth
 
 # Time zones reach from UTC-12 to UTC+14, so two days after a date began in UTC nobody's calendar shows it any more.
 OPEN_FOR = timedelta(days=2)
 
 TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "total_tokens")
 MONEY = ("cost_total_usd", "billed_usd", "budget_usd")
+COUNTS = ("requests", "errors", "byok_requests", *TOKENS, "latency_ms_sum")
 # What an adjustment does not say; its money stands in the row that says the same of the rest.
 NOT_OF_ADJUSTMENTS: dict[str, Any] = {
     "credential_id": None,
@@ -53,6 +57,7 @@ def roll_up_day(*, day: date, now: datetime) -> int:
         DailyUsage.objects.bulk_create(rows, batch_size=_BATCH)
         if not closed:
             RolledDay.objects.filter(billing_day=day).delete()
+        _unmark_month(month=month_of(day), now=now)
     return len(rows)
 
 
@@ -65,6 +70,70 @@ def roll_up(*, now: datetime) -> dict[str, int]:
     marked = {day for day in RolledDay.objects.values_list("billing_day", flat=True) if is_closed(day=day, now=now)}
     days = {*_days(UsageRecord), *_days(Adjustment)} - marked
     return {day.isoformat(): roll_up_day(day=day, now=now) for day in sorted(days)}
+
+
+def roll_up_month(*, month: date, now: datetime) -> int | None:
+    """Sum the month's `MonthlyUsage` rows from its days, and mark it. The number of rows; None if a day lacks its mark.
+
+    As with days, it is summed before the transaction, and only what nobody has changed since is written.
+    """
+    before = _marks(month, now)
+    if before is None:
+        return None
+    rows = _summed(month)
+    with transaction.atomic(durable=True):
+        mark = RolledMonth(month=month, rolled_at=now)
+        RolledMonth.objects.bulk_create(
+            [mark], update_conflicts=True, unique_fields=["month"], update_fields=["rolled_at"]
+        )
+        if _marks(month, now) != before:
+            mark.delete()
+            return None
+        MonthlyUsage.objects.filter(month=month).delete()
+        MonthlyUsage.objects.bulk_create(rows, batch_size=_BATCH)
+    return len(rows)
+
+
+def roll_up_months(*, now: datetime) -> dict[str, int]:
+    """Sum every month whose days are all rolled up and which has no mark, oldest first: {month as 2026-11: rows}."""
+    months = {month_of(day) for day in RolledDay.objects.values_list("billing_day", flat=True)}
+    months -= set(RolledMonth.objects.values_list("month", flat=True))
+    done = {month: roll_up_month(month=month, now=now) for month in sorted(months)}
+    return {f"{month:%Y-%m}": number for month, number in done.items() if number is not None}
+
+
+def _marks(month: date, now: datetime) -> dict[date, datetime] | None:
+    """When each day of the month was rolled up; None if it is not over, or a day that has rows has no mark."""
+    days = days_of(month)
+    if not is_closed(day=days[-1], now=now):
+        return None
+    marks = dict(RolledDay.objects.filter(billing_day__in=days).values_list("billing_day", "rolled_at"))
+    unmarked = [day for day in days if day not in marks]
+    for model in (UsageRecord, Adjustment):
+        if any(model._default_manager.filter(billing_day=day).exists() for day in unmarked):
+            return None
+    return marks
+
+
+def _summed(month: date) -> list[MonthlyUsage]:
+    same = [name for name in MonthlyUsage.DIMENSIONS if name != "month"]
+    sums = {f"sum_{name}": Sum(name) for name in (*COUNTS, *MONEY)}
+    found = DailyUsage.objects.filter(billing_day__in=days_of(month)).order_by().values(*same).annotate(**sums)
+    return [
+        MonthlyUsage(
+            month=month,
+            **{name: row[name] for name in same},
+            **{name: int(row[f"sum_{name}"]) for name in COUNTS},
+            **{name: row[f"sum_{name}"] for name in MONEY},
+        )
+        for row in found.iterator()
+    ]
+
+
+def _unmark_month(*, month: date, now: datetime) -> None:
+    """Take the month's mark away, also one that a roll-up of the month is about to commit: the insert waits for it."""
+    RolledMonth.objects.bulk_create([RolledMonth(month=month, rolled_at=now)], ignore_conflicts=True)
+    RolledMonth.objects.filter(pk=month).delete()
 
 
 def _take_turn(*, day: date, now: datetime) -> None:

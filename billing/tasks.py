@@ -11,8 +11,9 @@ log = structlog.get_logger(__name__)
 
 @shared_task  # type: ignore[untyped-decorator]  # celery has no types
 def roll_up_daily() -> dict[str, int]:
-    """Roll up every day that is not marked yet, the open one included: {ISO day: rows}."""
-    return rollup.roll_up(now=timezone.now())
+    """Roll up every day that is not marked yet, the open one included, then months: {ISO day or month: rows}."""
+    now = timezone.now()
+    return {**rollup.roll_up(now=now), **rollup.roll_up_months(now=now)}
 
 
 @shared_task  # type: ignore[untyped-decorator]  # celery has no types
