@@ -15,10 +15,11 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Count, Min, Q, Sum
 
+from billing import charges
 from billing.histograms import BUCKETS, bounds
 from billing.models import Adjustment, DailyUsage, RolledDay, UsageRecord
 from billing.periods import days_of, month_of
-from billing.rollup_models import MonthlyUsage, RolledMonth
+from billing.rollup_models import DailyCharge, MonthlyUsage, RolledMonth
 
 # Time zones reach from UTC-12 to UTC+14, so two days after a date began in UTC nobody's calendar shows it any more.
 OPEN_FOR = timedelta(days=2)
@@ -43,18 +44,26 @@ def is_closed(*, day: date, now: datetime) -> bool:
 
 
 def roll_up_day(*, day: date, now: datetime) -> int:
-    """Rebuild the day's `DailyUsage` rows, of all tenants, and mark the day if it is closed. The number of rows."""
+    """Rebuild the day's `DailyUsage` rows, of all tenants, and mark the day if it is closed. The number of rows.
+
+    A closed day also gets its `DailyCharge` rows, which statements read. A pruned day keeps what it has: its usage is
+    gone.
+    """
     closed = is_closed(day=day, now=now)
     # Summed before the transaction, since SQLite has one write lock for all and live requests need it. Rows are only
     # ever added, so if there are as many afterwards the sums are of all of them.
     before = _number(day)
-    rows = _rebuilt(day)
+    rows, charged = _rebuilt(day), _charged(day) if closed else []
     with transaction.atomic(durable=True):
         _take_turn(day=day, now=now)
+        if RolledDay.objects.filter(billing_day=day, pruned_at__isnull=False).exists():
+            return DailyUsage.objects.filter(billing_day=day).count()
         if closed and _number(day) != before:
-            rows = _rebuilt(day)
-        DailyUsage.objects.filter(billing_day=day).delete()
-        DailyUsage.objects.bulk_create(rows, batch_size=_BATCH)
+            rows, charged = _rebuilt(day), _charged(day)
+        for model, made in ((DailyUsage, rows), (DailyCharge, charged)):
+            model._default_manager.filter(billing_day=day).delete()
+            model._default_manager.bulk_create(made, batch_size=_BATCH)  # type: ignore[arg-type]  # each its own
+        RolledDay.objects.filter(billing_day=day).update(charges=len(charged))
         if not closed:
             RolledDay.objects.filter(billing_day=day).delete()
         _unmark_month(month=month_of(day), now=now)
@@ -67,9 +76,14 @@ def roll_up(*, now: datetime) -> dict[str, int]:
     Days missed while no worker ran are caught up; days still open are rolled again each time, and lose the mark that a
     clock which ran ahead has given them.
     """
-    marked = {day for day in RolledDay.objects.values_list("billing_day", flat=True) if is_closed(day=day, now=now)}
-    days = {*_days(UsageRecord), *_days(Adjustment)} - marked
-    return {day.isoformat(): roll_up_day(day=day, now=now) for day in sorted(days)}
+    marks = RolledDay.objects.filter(charges__isnull=False).values_list("billing_day", flat=True)
+    marked = {day for day in marks if is_closed(day=day, now=now)}
+    return {day.isoformat(): roll_up_day(day=day, now=now) for day in days_with_rows() if day not in marked}
+
+
+def days_with_rows() -> list[date]:
+    """The billing days that have usage or adjustments, oldest first."""
+    return sorted({*_days(UsageRecord), *_days(Adjustment)})
 
 
 def roll_up_month(*, month: date, now: datetime) -> int | None:
@@ -166,6 +180,10 @@ def _rebuilt(day: date) -> list[DailyUsage]:
             for name in MONEY:
                 setattr(same, name, getattr(same, name) + getattr(row, name))
     return list(rows.values())
+
+
+def _charged(day: date) -> list[DailyCharge]:
+    return charges.as_rows(charges.of_rows(tenant_id=None, days=[day]))
 
 
 def _place(row: DailyUsage) -> tuple[Any, ...]:
