@@ -10,6 +10,7 @@ roll-up under way, and then deletes it. A month is summed from its days when all
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from itertools import takewhile
 from typing import Any
 
 from django.db import transaction
@@ -86,6 +87,11 @@ def days_with_rows() -> list[date]:
     return sorted({*_days(UsageRecord), *_days(Adjustment)})
 
 
+def days_with_usage(*, before: date) -> list[date]:
+    """The billing days before that one which have usage rows, oldest first."""
+    return list(takewhile(lambda day: day < before, _days(UsageRecord)))
+
+
 def roll_up_month(*, month: date, now: datetime) -> int | None:
     """Sum the month's `MonthlyUsage` rows from its days, and mark it. The number of rows; None if a day lacks its mark.
 
@@ -114,6 +120,11 @@ def roll_up_months(*, now: datetime) -> dict[str, int]:
     months -= set(RolledMonth.objects.values_list("month", flat=True))
     done = {month: roll_up_month(month=month, now=now) for month in sorted(months)}
     return {f"{month:%Y-%m}": number for month, number in done.items() if number is not None}
+
+
+def is_complete(*, month: date, now: datetime) -> bool:
+    """Whether the month is over and each of its days that has rows is rolled up."""
+    return _marks(month, now) is not None
 
 
 def _marks(month: date, now: datetime) -> dict[date, datetime] | None:
