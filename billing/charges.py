@@ -230,21 +230,17 @@ _SQLITE = (
     " SUM(json_extract(line.value, '$.quantity'))"
     " FROM llm_usage_logs u, json_each("
 )
-_OF_DAYS = {
-    "postgresql": ") AS line WHERE u.billing_day = ANY(%s)",
-    "sqlite": ") AS line WHERE u.billing_day IN (SELECT value FROM json_each(%s))",
+# Put together of our own texts only, once: no value is ever composed into a statement.
+_DAYS_SQLITE = "WHERE u.billing_day IN (SELECT value FROM json_each(%s))"
+_SOURCES = {
+    ("postgresql", False): _POSTGRES + "u.price_lines) AS line WHERE u.billing_day = ANY(%s)",
+    ("postgresql", True): _POSTGRES + "u.terms->'lines') AS line WHERE u.billing_day = ANY(%s) AND NOT u.used_byok",
+    ("sqlite", False): _SQLITE + "u.price_lines) AS line " + _DAYS_SQLITE,
+    ("sqlite", True): _SQLITE + "u.terms, '$.lines') AS line " + _DAYS_SQLITE + " AND NOT u.used_byok",
 }
-_PLATFORM = " AND NOT u.used_byok"
-_OWN = {
-    "postgresql": _POSTGRES + "u.terms->'lines'" + _OF_DAYS["postgresql"] + _PLATFORM,
-    "sqlite": _SQLITE + "u.terms, '$.lines'" + _OF_DAYS["sqlite"] + _PLATFORM,
-}
-_LIST = {
-    "postgresql": _POSTGRES + "u.price_lines" + _OF_DAYS["postgresql"],
-    "sqlite": _SQLITE + "u.price_lines" + _OF_DAYS["sqlite"],
-}
-_OF_TENANT = " AND u.tenant_id = %s"
 _BY_ALL = " GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"
+_OF_ALL = {key: source + _BY_ALL for key, source in _SOURCES.items()}
+_OF_ONE = {key: source + " AND u.tenant_id = %s" + _BY_ALL for key, source in _SOURCES.items()}
 
 
 def _lines(
@@ -254,12 +250,11 @@ def _lines(
     vendor = connection.vendor
     on_postgres = vendor == "postgresql"
     values: list[Any] = [list(days) if on_postgres else json.dumps([day.isoformat() for day in days])]
-    query = (_OWN if own else _LIST)[vendor]
+    statement = (_OF_ALL if tenant_id is None else _OF_ONE)[vendor, own]
     if tenant_id is not None:
-        query += _OF_TENANT
         values.append(tenant_id if on_postgres else tenant_id.hex)
     with connection.cursor() as cursor:
-        cursor.execute(query + _BY_ALL, values)
+        cursor.execute(statement, values)
         for tenant, day, key, config, provider, model, own_key, meter, priced_as, price, per, quantity in cursor:
             if price is None or per is None or quantity is None:
                 continue
