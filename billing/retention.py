@@ -25,7 +25,8 @@ from tenants.errors import InvalidValue
 
 LEAST_DAYS = 35  # what looks at rows looks back 30 days: one user's figures, the re-costing of a price
 _BLOCK = 50_000  # ids read at once
-_BATCH = 500  # rows deleted in one transaction
+_BATCH = 200  # rows deleted in one transaction
+_PATIENCE = 3  # how many times as long as a batch took the next one waits
 _NAMED = 3
 
 
@@ -43,8 +44,8 @@ def prune(
 ) -> Iterator[Day]:
     """Give up the usage of each day older than `keep_days` that may go, oldest first, telling of each as it is done.
 
-    `rest` is called with as many seconds as each batch took, so that others have half of the database's time. Raises
-    InvalidValue below LEAST_DAYS.
+    `rest` is called after each batch with the seconds to wait, so that requests have most of the database's time.
+    Raises InvalidValue below LEAST_DAYS.
     """
     if keep_days < LEAST_DAYS:
         raise InvalidValue(
@@ -120,4 +121,4 @@ def _delete(day: date, rest: Callable[[float], None]) -> Iterator[int]:
             began = time.monotonic()
             deleted, _ = UsageRecord.objects.filter(pk__in=ids[first : first + _BATCH]).delete()
             yield deleted
-            rest(time.monotonic() - began)
+            rest(_PATIENCE * (time.monotonic() - began))
