@@ -19,6 +19,7 @@ from django.db.models import Count, Q, QuerySet, Sum, TextField
 from django.db.models.functions import Cast
 
 from billing.models import RolledDay, UsageRecord
+from billing.pricing import STANDARD
 from billing.rollup_models import DailyCharge
 from billing.rows import as_date, as_uuid, truth
 
@@ -46,6 +47,7 @@ class Unit(NamedTuple):
     priced_as: str
     price: Decimal
     per: int
+    service_tier: str = STANDARD
 
 
 def _units() -> dict[Unit, int]:
@@ -161,13 +163,16 @@ def as_rows(charges: Charges) -> list[DailyCharge]:
 
 
 def _packed(units: dict[Unit, int]) -> list[list[Any]]:
-    return [[unit.meter, unit.priced_as, f"{unit.price:f}", unit.per, units[unit]] for unit in sorted(units)]
+    return [
+        [unit.meter, unit.priced_as, f"{unit.price:f}", unit.per, units[unit], unit.service_tier]
+        for unit in sorted(units)
+    ]
 
 
 def _unpacked(text: str) -> dict[Unit, int]:
     units = _units()
-    for meter, priced_as, price, per, quantity in orjson.loads(text):
-        units[Unit(meter, priced_as, Decimal(price), per)] = quantity
+    for meter, priced_as, price, per, quantity, service_tier in orjson.loads(text):
+        units[Unit(meter, priced_as, Decimal(price), per, service_tier)] = quantity
     return units
 
 
@@ -220,14 +225,14 @@ def _sums(tenant_id: uuid.UUID | None, days: Sequence[date]) -> QuerySet[Any, di
 _POSTGRES = (
     "SELECT u.tenant_id, u.billing_day, u.key_id, u.config_id, u.provider_slug, u.model_name, u.used_byok,"
     " line->>'meter', line->>'priced_as', line->>'unit_price_usd', line->>'unit_quantity',"
-    " SUM((line->>'quantity')::numeric)"
+    " line->>'service_tier', SUM((line->>'quantity')::numeric)"
     " FROM llm_usage_logs u CROSS JOIN LATERAL jsonb_array_elements("
 )
 _SQLITE = (
     "SELECT u.tenant_id, u.billing_day, u.key_id, u.config_id, u.provider_slug, u.model_name, u.used_byok,"
     " json_extract(line.value, '$.meter'), json_extract(line.value, '$.priced_as'),"
     " json_extract(line.value, '$.unit_price_usd'), json_extract(line.value, '$.unit_quantity'),"
-    " SUM(json_extract(line.value, '$.quantity'))"
+    " json_extract(line.value, '$.service_tier'), SUM(json_extract(line.value, '$.quantity'))"
     " FROM llm_usage_logs u, json_each("
 )
 # Put together of our own texts only, once: no value is ever composed into a statement.
@@ -238,7 +243,7 @@ _SOURCES = {
     ("sqlite", False): _SQLITE + "u.price_lines) AS line " + _DAYS_SQLITE,
     ("sqlite", True): _SQLITE + "u.terms, '$.lines') AS line " + _DAYS_SQLITE + " AND NOT u.used_byok",
 }
-_BY_ALL = " GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"
+_BY_ALL = " GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
 _OF_ALL = {key: source + _BY_ALL for key, source in _SOURCES.items()}
 _OF_ONE = {key: source + " AND u.tenant_id = %s" + _BY_ALL for key, source in _SOURCES.items()}
 
@@ -255,11 +260,13 @@ def _lines(
         values.append(tenant_id if on_postgres else tenant_id.hex)
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
-        for tenant, day, key, config, provider, model, own_key, meter, priced_as, price, per, quantity in cursor:
+        for tenant, day, key, config, provider, model, own_key, *line in cursor:
+            meter, priced_as, price, per, service_tier, quantity = line
             if price is None or per is None or quantity is None:
                 continue
             place = Place(as_date(day), _id(key), _id(config), provider, model, truth(own_key))
-            unit = Unit(str(meter), str(priced_as or meter), Decimal(str(price)).normalize(), int(per))
+            exact = Decimal(str(price)).normalize()
+            unit = Unit(str(meter), str(priced_as or meter), exact, int(per), str(service_tier or STANDARD))
             yield as_uuid(tenant), place, unit, int(quantity)
 
 

@@ -237,6 +237,7 @@ def _flat(found: charges.Charges) -> dict[str, Decimal]:
         for kind, units in (("list", used.units), ("own", used.own_units)):
             for unit, quantity in units.items():
                 price = f"{unit.meter} as {unit.priced_as} at {kind} price {unit.price:f} per {unit.per}"
+                price += f", {unit.service_tier}"
                 figures[f"{price} ({where})"] = Decimal(quantity)
         figures[f"names {used.key_name!r}, {used.config_name!r} ({where})"] = Decimal(1)
     return figures

@@ -80,8 +80,8 @@ class DailyCharge(models.Model):
     """What one tenant's key and config used of one model on one closed day, with every price it was charged at: what
     statements are made of. Adjustments are not in it: their rows are kept for ever.
 
-    `lines` and `own_lines` are lists of [meter, priced as, unit price in USD, unit quantity, quantity]; quantities are
-    exact integers, prices plain decimal text.
+    `lines` and `own_lines` are lists of [meter, priced as, unit price in USD, unit quantity, quantity, service tier];
+    quantities are exact integers, prices plain decimal text.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)

@@ -45,6 +45,7 @@ class StatementLine(serializers.Serializer[Any]):
     unit_price_usd = serializers.CharField()
     unit_quantity = serializers.IntegerField()
     amount_usd = serializers.CharField()
+    service_tier = serializers.CharField(required=False, help_text="Said where it is not `standard`.")
 
 
 class StatementSums(serializers.Serializer[Any]):

@@ -32,7 +32,7 @@ from typing import Any
 
 from billing import periods
 from billing.charges import TOKENS, ZERO, Place, Unit, Used
-from billing.pricing import rounded
+from billing.pricing import STANDARD, rounded
 from billing.statements.figures import Adjusted, Figures
 
 FIRST, FORMAT = "tollgate-statement/1", "tollgate-statement/2"
@@ -267,6 +267,7 @@ def _lines(units: dict[Unit, int]) -> tuple[list[dict[str, Any]], Decimal]:
                 "unit_price_usd": usd(unit.price),
                 "unit_quantity": unit.per,
                 "amount_usd": usd(amount),
+                **({} if unit.service_tier == STANDARD else {"service_tier": unit.service_tier}),
             }
         )
     return lines, total

@@ -14,6 +14,13 @@ METERS = {
     "reasoning": "Reasoning tokens",
     "audio_input": "Audio input tokens",
     "audio_output": "Audio output tokens",
+    "audio_cache_read": "Cached audio input tokens read",
+    "image_input": "Image input tokens",
+    "image_output": "Image output tokens",
+    "image_cache_read": "Cached image input tokens read",
+    "video_input": "Video input tokens",
+    "video_output": "Video output tokens",
+    "citation": "Citation tokens",
     "image": "Images",
     "request": "Requests",
     "search": "Searches",
@@ -138,6 +145,8 @@ def _lines(row: dict[str, Any], prefix: str) -> list[tuple[str, ...]]:
         name = METERS.get(line["meter"], line["meter"])
         if line["priced_as"] != line["meter"]:
             name += f", at the price of {METERS.get(line['priced_as'], line['priced_as']).lower()}"
+        if "service_tier" in line:
+            name += f", service tier {line['service_tier']}"
         price = f"{usd(line['unit_price_usd'])} per {count(line['unit_quantity'])}"
         lines.append((name, count(line["quantity"]), price, usd(line["amount_usd"])))
     for key, name in (("unitemised_usd", "Charged without price lines"), ("rounding_usd", "Rounding of each request")):

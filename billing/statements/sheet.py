@@ -112,8 +112,9 @@ def _itemised(detail: dict[str, Any], prefix: str, row: Callable[..., dict[str, 
     before = f"{prefix}_" if prefix else ""
     for line in detail[f"{before}lines"]:
         facts = {name: line[name] for name in ("meter", "quantity", "unit_price_usd", "unit_quantity")}
-        note = "" if line["meter"] == line["priced_as"] else f"at the price of {line['priced_as']}"
-        yield row(prefix or "usage", line["amount_usd"], **facts, note=note)
+        notes = [] if line["meter"] == line["priced_as"] else [f"at the price of {line['priced_as']}"]
+        notes += [f"service tier {line['service_tier']}"] if "service_tier" in line else []
+        yield row(prefix or "usage", line["amount_usd"], **facts, note=", ".join(notes))
     for kind in (f"{before}unitemised", f"{before}rounding"):
         if detail[f"{kind}_usd"] != "0":
             yield row(kind, detail[f"{kind}_usd"])

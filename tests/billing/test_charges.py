@@ -31,11 +31,13 @@ def cost_of(lines):
 
 def some_lines(dice):
     meters = dice.sample(["input", "output", "cache_read", "reasoning", "request"], dice.randrange(4))
-    return [
+    lines = [
         line(meter, dice.choice([0, 1, 7, 10**5]), dice.choice(PRICES), priced_as=dice.choice([None, "input"]),
              per=dice.choice([1, 1000, 1_000_000]))
         for meter in meters
     ]  # fmt: skip
+    tier = dice.choice([{}, {}, {"service_tier": "flex"}])
+    return [{**one, **tier} for one in lines]
 
 
 def some_request(dice, tenant):

@@ -104,7 +104,7 @@ def test_a_day_is_kept_until_all_is_proven(acme):
     first, last = date(2026, 10, 1), date(2026, 10, 31)
     adrift = UsageRecord.objects.filter(pk=uuid.UUID(int=1))
     charge = DailyCharge.objects.get(billing_day=date(2026, 10, 2), model_name="gpt-4o", tenant_id=acme.pk)
-    DailyCharge.objects.filter(pk=charge.pk).update(lines=[["input", "input", "2.5", 1_000_000, 1001]])
+    DailyCharge.objects.filter(pk=charge.pk).update(lines=[["input", "input", "2.5", 1_000_000, 1001, "standard"]])
     add(adrift.all(), "billed_usd", UNIT)
     hold = Hold.objects.create(id=an_id(), owner=an_id(), tenant_id=acme.pk, amount=Decimal(1), windows=[],
                                billing_day=last, facts={}, created_at=NOW)  # fmt: skip
