@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0007_forecast_alerts'),
+        ('billing', '0008_correction_runs'),
     ]
 
     operations = [
