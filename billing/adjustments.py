@@ -156,7 +156,10 @@ def _facts(row: Adjustment) -> dict[str, Any]:
 def _usage(tenant: Tenant, request_id: uuid.UUID) -> UsageRecord:
     found = scoping.rows(UsageRecord, tenant_id=tenant.pk).filter(pk=request_id).first()
     if found is None:
-        raise InvalidValue("This tenant has no such request.", param="request_id")
+        raise InvalidValue(
+            "This tenant has no such request. If its usage has been pruned, correct it without request_id.",
+            param="request_id",
+        )
     return found
 
 

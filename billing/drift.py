@@ -17,7 +17,8 @@ from django.db.models import Count, QuerySet, Sum
 from django.db.models.functions import TruncDate
 
 from billing import periods
-from billing.models import Adjustment, UsageRecord
+from billing.models import Adjustment, RolledDay, UsageRecord
+from tenants.errors import InvalidValue
 
 ZERO = Decimal(0)
 Place = tuple[str, date | None]
@@ -109,7 +110,9 @@ def invoiced(*, month: date, provider: str, invoice: Mapping[Place, Decimal], to
 
 
 def _of_month(month: date) -> QuerySet[Any]:
-    """The rows accepted in the month, each with its `day`, in UTC."""
+    """The rows accepted in the month, each with its `day`, in UTC. Raises InvalidValue if retention took some."""
+    if RolledDay.objects.filter(pruned_at__isnull=False, billing_day__in=periods.days_of(month)).exists():
+        raise InvalidValue(f"Usage of {month:%Y-%m} has been pruned: there is nothing left to compare.", param="month")
     begins, ends = (datetime.combine(day, time(0), tzinfo=UTC) for day in (month, periods.following(month)))
     return (
         UsageRecord.objects.filter(created_at__gte=begins, created_at__lt=ends)

@@ -4,7 +4,6 @@ Usage keeps plain ids and names of providers, models and keys, not foreign keys:
 changes a bill. Amounts are USD, exact to 1e-10.
 """
 
-import uuid
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +11,7 @@ from django.db import models
 from django.db.models import Q
 
 from billing import alert_models, credit_models, statement_models  # noqa: F401  # the rows of these are this app's too
+from billing.rollup_models import UsageSums
 from tenants.fields import UsdField
 from tenants.ids import uuid7
 from tenants.models import Tenant
@@ -247,36 +247,13 @@ def _dimensions() -> list[str]:
     ]
 
 
-class DailyUsage(models.Model):
+class DailyUsage(UsageSums):
     """One day's usage of one combination of key, config, provider key, user, model and the rest: exact sums."""
 
     DIMENSIONS = _dimensions()
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     billing_day = models.DateField()
-    tenant_id = models.UUIDField()
-    key_id = models.UUIDField(null=True)
-    config_id = models.UUIDField(null=True)
-    credential_id = models.UUIDField(null=True, help_text="The provider key; none for one from the environment.")
     user_id = models.TextField(blank=True)
-    provider_id = models.UUIDField(null=True)
-    provider_slug = models.CharField(max_length=64, blank=True)
-    model_id = models.UUIDField(null=True)
-    model_name = models.CharField(max_length=200, blank=True)
-    power_level = models.CharField(max_length=16, blank=True)
-    task_type = models.CharField(max_length=16, blank=True)
-    used_byok = models.BooleanField(default=False)
-    requests = models.BigIntegerField(default=0)
-    errors = models.BigIntegerField(default=0)
-    byok_requests = models.BigIntegerField(default=0)
-    prompt_tokens = models.BigIntegerField(default=0)
-    completion_tokens = models.BigIntegerField(default=0)
-    cached_tokens = models.BigIntegerField(default=0)
-    total_tokens = models.BigIntegerField(default=0)
-    cost_total_usd = UsdField(default=ZERO)
-    billed_usd = UsdField(default=ZERO)
-    budget_usd = UsdField(default=ZERO)
-    latency_ms_sum = models.BigIntegerField(default=0)
     latency_histogram = models.JSONField(default=dict, help_text="Requests by bucket of ms: histograms add up.")
     ttft_histogram = models.JSONField(default=dict)
 
@@ -295,10 +272,13 @@ class DailyUsage(models.Model):
 
 
 class RolledDay(models.Model):
-    """A day whose roll-up stands: its reports read DailyUsage. A later settle of that day takes the mark away."""
+    """A day whose roll-up stands: its reports read DailyUsage. A later settle of that day takes the mark away, unless
+    the day is pruned: then its roll-up is all there is."""
 
     billing_day = models.DateField(primary_key=True)
     rolled_at = models.DateTimeField()
+    charges = models.IntegerField(null=True, help_text="How many DailyCharge rows it has. Empty: none were made.")
+    pruned_at = models.DateTimeField(null=True, help_text="When its usage rows were given up to retention.")
 
     class Meta:
         db_table = "billing_rolled_days"

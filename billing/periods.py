@@ -11,7 +11,7 @@ from collections.abc import Set
 from datetime import date, datetime, timedelta
 
 from billing import rows, windows
-from billing.models import BudgetWindow
+from billing.models import BudgetWindow, RolledDay
 from billing.statement_models import Statement
 from tenants.errors import InvalidValue
 
@@ -62,22 +62,26 @@ def may_be_final(*, day: date, timezone: str, now: datetime) -> bool:
 
 
 def open_day(tenant_id: uuid.UUID, day: date) -> date:
-    """`day` itself, unless its month is finalised: then the first day of the next month of the tenant that is not."""
+    """`day` itself, unless its month is finalised: then the first day of the next month of the tenant that is not.
+
+    A month of which a day is pruned is closed to everybody: the roll-up of that day is all there is of it.
+    """
     return open_days({(tenant_id, day)})[tenant_id, day]
 
 
 def open_days(wanted: Set[tuple[uuid.UUID, date]]) -> dict[tuple[uuid.UUID, date], date]:
-    """The same of many (tenant, day), in one query."""
+    """The same of many (tenant, day), in two queries."""
     if not wanted:
         return {}
-    finalised = Statement.objects.filter(
-        tenant_id__in={tenant_id for tenant_id, _ in wanted}, month__gte=month_of(min(day for _, day in wanted))
-    )
+    first = month_of(min(day for _, day in wanted))
+    finalised = Statement.objects.filter(tenant_id__in={tenant_id for tenant_id, _ in wanted}, month__gte=first)
     closed = set(finalised.values_list("tenant_id", "month"))
+    marks = RolledDay.objects.filter(pruned_at__isnull=False, billing_day__gte=first)
+    pruned = {month_of(day) for day in marks.values_list("billing_day", flat=True)}
     found = {}
     for tenant_id, day in wanted:
         open_one = day
-        while (tenant_id, month_of(open_one)) in closed:
+        while (tenant_id, month_of(open_one)) in closed or month_of(open_one) in pruned:
             open_one = following(open_one)
         found[tenant_id, day] = open_one
     return found

@@ -327,14 +327,22 @@ _POSTED = "SELECT status, cost_total_usd, billed_usd, budget_usd FROM llm_usage_
 
 
 def reopen(cursor: Any, day: date, now: datetime) -> None:
-    """A row for a day that may be rolled up takes its mark away. Insert first: it waits for a roll-up under way."""
+    """A row for a day that may be rolled up takes its mark away, and its month's. Insert first: it waits for a roll-up
+    under way. Raises OperationalError for a day that is pruned: nothing lands there any more."""
     if day < datetime.now(UTC).date() - timedelta(days=1):
-        mark = rows.day(day)
+        moment, mark, month = rows.moment(now), rows.day(day), rows.day(periods.month_of(day))
         cursor.execute(
             "INSERT INTO billing_rolled_days (billing_day, rolled_at) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-            [mark, rows.moment(now)],
+            [mark, moment],
         )
-        cursor.execute("DELETE FROM billing_rolled_days WHERE billing_day = %s", [mark])
+        cursor.execute("DELETE FROM billing_rolled_days WHERE billing_day = %s AND pruned_at IS NULL", [mark])
+        if cursor.rowcount != 1:
+            raise OperationalError("The day's usage was pruned in this very moment. The batch is done again.")
+        cursor.execute(
+            "INSERT INTO billing_rolled_months (month, rolled_at) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+            [month, moment],
+        )
+        cursor.execute("DELETE FROM billing_rolled_months WHERE month = %s", [month])
 
 
 def write(cursor: Any, batch: Batch) -> None:

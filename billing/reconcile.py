@@ -2,23 +2,25 @@
 under traffic; and of prepaid credit: what was granted less what was drawn is what is left.
 
 It reads the rows again in its own way, in one snapshot of the database, and reports each figure that differs. The
-ledger changes usage, windows and holds in one commit, so no snapshot can fall between them.
+ledger changes usage, windows and holds in one commit, so no snapshot can fall between them. Where a day's usage is
+pruned, the charges of its roll-up stand for it: they must agree with windows, statements and the day's other roll-up.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, Sum
+from django.db.models import Count, QuerySet, Sum
 
-from billing import prepaid, windows
+from billing import charges, prepaid, rollup, windows
 from billing.credit_models import CreditEntry
 from billing.models import Adjustment, BudgetWindow, DailyUsage, Hold, RolledDay, UsageRecord
 from billing.periods import days_of
 from billing.rollup import NOT_OF_ADJUSTMENTS, is_closed
+from billing.rollup_models import DailyCharge, MonthlyUsage, RolledMonth
 from billing.snapshot import snapshot
 from billing.statement_models import Statement
 
@@ -26,6 +28,10 @@ ZERO = Decimal(0)
 _SCOPES = (("tenant", "tenant_id"), ("key", "key_id"), ("config", "config_id"))
 _MONEY = ("cost_total_usd", "billed_usd", "budget_usd")
 _STATED = ("cost_total_usd", "billed_usd")
+# What days have in common with months, and `DailyUsage` with `DailyCharge`.
+_OF_MONTH = tuple(name for name in MonthlyUsage.DIMENSIONS if name != "month")
+# In the order of `charges.Place`, after the tenant.
+_COARSE = ("tenant_id", "billing_day", "key_id", "config_id", "provider_slug", "model_name", "used_byok")
 _TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "total_tokens")
 
 
@@ -47,20 +53,28 @@ class Difference:
 def check(*, now: datetime) -> list[Difference]:
     """Every figure that does not add up; none is good. Must not be called inside a transaction.
 
-    Windows spent and held, prepaid credit, roll-ups of marked days, marks on days still open, and holds of requests
-    already settled. A day that is not rolled up yet, or a month without a statement, is no difference.
+    Windows spent and held, prepaid credit, roll-ups of marked days and months, marks on days still open, and holds of
+    requests already settled. A day that is not rolled up yet, or a month without a statement, is no difference.
     """
     with snapshot():
-        found = [*_spent(), *_held(), *_credits(), *_rolled_days(now), *_settled_and_held()]
+        found = [*_spent(), *_held(), *_credits(), *_rolled_days(now), *_rolled_months(now), *_settled_and_held()]
         return [*found, *_statements()]
+
+
+def _kept() -> list[QuerySet[Any]]:
+    """All usage and adjustments, each once: of days whose usage is pruned, the charges of their roll-up."""
+    pruned = list(RolledDay.objects.filter(pruned_at__isnull=False).values_list("billing_day", flat=True))
+    usage = UsageRecord.objects.exclude(billing_day__in=pruned) if pruned else UsageRecord.objects.all()
+    kept = DailyCharge.objects.filter(billing_day__in=pruned)
+    return [rows.order_by() for rows in (usage, kept, Adjustment.objects.all())]
 
 
 def _spent() -> Iterator[Difference]:
     expected: dict[str, Decimal] = defaultdict(Decimal)
     for kind, column in _SCOPES:
-        for model in (UsageRecord, Adjustment):
-            rows = model._default_manager.filter(**{f"{column}__isnull": False}).order_by()
-            sums = rows.values_list(column, "billing_day").annotate(spent=Sum("budget_usd"))
+        for rows in _kept():
+            named = rows.filter(**{f"{column}__isnull": False})
+            sums = named.values_list(column, "billing_day").annotate(spent=Sum("budget_usd"))
             for scope_id, day, spent in sums.iterator():
                 for window in windows.windows_of(windows.Scope(kind, scope_id), day):
                     expected[window.key] += spent
@@ -72,9 +86,12 @@ def _credits() -> Iterator[Difference]:
     """Of each tenant's prepaid credit: what was drawn, by its rows and by its window; what was granted, by its entries
     and by its window; and the balance, grant by grant and as granted less drawn."""
     drawn: dict[Any, Decimal] = defaultdict(Decimal)
-    for model in (UsageRecord, Adjustment):
-        rows = model._default_manager.filter(is_prepaid=True).order_by()
-        for tenant_id, billed in rows.values_list("tenant_id").annotate(billed=Sum("billed_usd")).iterator():
+    for rows in _kept():
+        if rows.model is DailyCharge:
+            sums = rows.exclude(prepaid_usd=ZERO).values_list("tenant_id").annotate(billed=Sum("prepaid_usd"))
+        else:
+            sums = rows.filter(is_prepaid=True).values_list("tenant_id").annotate(billed=Sum("billed_usd"))
+        for tenant_id, billed in sums.iterator():
             drawn[tenant_id] += billed
     entries: dict[Any, list[CreditEntry]] = defaultdict(list)
     for entry in CreditEntry.objects.order_by("tenant_id", "number").iterator():
@@ -117,12 +134,13 @@ def _statements() -> Iterator[Difference]:
             for statement in Statement.objects.filter(month=month)
         }
         ledger: dict[Any, dict[str, Any]] = {tenant_id: defaultdict(Decimal) for tenant_id in stated}
-        for model in (UsageRecord, Adjustment):
-            rows = model._default_manager.filter(billing_day__in=days_of(month), tenant_id__in=stated).order_by()
+        for rows in _kept():
+            mine = rows.filter(billing_day__in=days_of(month), tenant_id__in=stated)
             sums: dict[str, Any] = {f"sum_{name}": Sum(name) for name in _STATED}
+            number = Sum("requests") if rows.model is DailyCharge else Count("pk")
             found: dict[str, Any]
-            for found in rows.values("tenant_id").annotate(count_rows=Count("pk"), **sums):  # type: ignore[assignment]
-                if model is UsageRecord:
+            for found in mine.values("tenant_id").annotate(count_rows=number, **sums):
+                if rows.model is not Adjustment:
                     ledger[found["tenant_id"]]["requests"] += found["count_rows"]
                 for name in _STATED:
                     ledger[found["tenant_id"]][name] += found[f"sum_{name}"]
@@ -134,10 +152,40 @@ def _statements() -> Iterator[Difference]:
 
 def _rolled_days(now: datetime) -> Iterator[Difference]:
     """One day at a time, so that years of roll-ups do not have to fit in memory."""
-    for day in RolledDay.objects.order_by("pk").values_list("pk", flat=True):
-        if not is_closed(day=day, now=now):
-            yield Difference(figure="roll-up marks", where=f"the open day {day}", expected=ZERO, found=Decimal(1))
-        yield from _compare(f"roll-up {day}", _of_rows(day), _of_roll_up(day))
+    for mark in RolledDay.objects.order_by("pk"):
+        if not is_closed(day=mark.billing_day, now=now):
+            where = f"the open day {mark.billing_day}"
+            yield Difference(figure="roll-up marks", where=where, expected=ZERO, found=Decimal(1))
+        yield from of_day(mark)
+
+
+def of_day(mark: RolledDay) -> Iterator[Difference]:
+    """Where the roll-ups of a marked day differ from its rows; of a pruned day, from each other. Ask in a snapshot."""
+    day, rolled = mark.billing_day, charges.rolled_up(tenant_id=None, days=[mark.billing_day])
+    if mark.pruned_at is not None:
+        yield from _compare(f"roll-up {day}", _of_charges(day, rolled), _of_roll_up(day, _COARSE))
+        return
+    yield from _compare(f"roll-up {day}", _of_rows(day), _of_roll_up(day, DailyUsage.DIMENSIONS))
+    if mark.charges is not None:
+        live = charges.of_rows(tenant_id=None, days=[day])
+        yield from _compare(f"charges {day}", _flat(live), _flat(rolled))
+
+
+def _rolled_months(now: datetime) -> Iterator[Difference]:
+    """Each rolled month against the roll-ups of its days, a month at a time."""
+    names = (*rollup.COUNTS, *_MONEY)
+    for month in RolledMonth.objects.order_by("pk").values_list("pk", flat=True):
+        if not rollup.is_complete(month=month, now=now):
+            where = f"{month:%Y-%m}, of which a day has none"
+            yield Difference(figure="roll-up marks", where=where, expected=ZERO, found=Decimal(1))
+        expected: dict[str, Decimal] = defaultdict(Decimal)
+        found: dict[str, Decimal] = defaultdict(Decimal)
+        daily = DailyUsage.objects.filter(billing_day__in=days_of(month))
+        for figures, rows in ((expected, daily), (found, MonthlyUsage.objects.filter(month=month))):
+            sums: dict[str, Any] = {f"sum_{name}": Sum(name) for name in names}
+            for row in rows.order_by().values(*_OF_MONTH).annotate(**sums).iterator():
+                _add(figures, row, names)
+        yield from _compare(f"roll-up {month:%Y-%m}", expected, found)
 
 
 def _of_rows(day: date) -> dict[str, Decimal]:
@@ -153,18 +201,51 @@ def _of_rows(day: date) -> dict[str, Decimal]:
     return figures
 
 
-def _of_roll_up(day: date) -> dict[str, Decimal]:
+def _of_roll_up(day: date, dimensions: Sequence[str]) -> dict[str, Decimal]:
     figures: dict[str, Decimal] = defaultdict(Decimal)
     names = ("requests", *_MONEY, *_TOKENS)
-    rows = DailyUsage.objects.filter(billing_day=day).values(*DailyUsage.DIMENSIONS)
+    rows = DailyUsage.objects.filter(billing_day=day).values(*dimensions)
     for found in rows.annotate(**{f"sum_{name}": Sum(name) for name in names}).iterator():
         _add(figures, found, names)
     return figures
 
 
+def _of_charges(day: date, rolled: charges.Charges) -> dict[str, Decimal]:
+    """What charges and adjustments make of the day by what both roll-ups say."""
+    figures: dict[str, Decimal] = defaultdict(Decimal)
+    for (tenant_id, place), used in rolled.items():
+        found = {"tenant_id": tenant_id, **dict(zip(_COARSE[1:], place, strict=True)), "sum_requests": used.requests}
+        money = {f"sum_{column}": getattr(used, name) for name, column in charges.MONEY.items()}
+        tokens = {f"sum_{name}": count for name, count in used.tokens.items()}
+        _add(figures, found | money | tokens, ("requests", *_MONEY, *_TOKENS))
+    said = [name for name in _COARSE if name not in NOT_OF_ADJUSTMENTS]
+    adjusted = Adjustment.objects.filter(billing_day=day).order_by().values(*said)
+    for row in adjusted.annotate(**{f"sum_{name}": Sum(name) for name in _MONEY}).iterator():
+        _add(figures, {"used_byok": False, **row}, _MONEY)
+    return figures
+
+
+def _flat(found: charges.Charges) -> dict[str, Decimal]:
+    """Every number of the charges under a name, those of each price line included; and each key's and config's name."""
+    figures: dict[str, Decimal] = {}
+    for (tenant_id, place), used in found.items():
+        said = zip(_COARSE, (tenant_id, *place), strict=True)
+        where = ", ".join(f"{name}={value}" for name, value in said if value not in {None, ""})
+        figures[f"requests ({where})"] = Decimal(used.requests)
+        figures |= {f"{name} ({where})": Decimal(count) for name, count in used.tokens.items()}
+        figures |= {f"{column} ({where})": getattr(used, name) for name, column in charges.MONEY.items()}
+        for kind, units in (("list", used.units), ("own", used.own_units)):
+            for unit, quantity in units.items():
+                price = f"{unit.meter} as {unit.priced_as} at {kind} price {unit.price:f} per {unit.per}"
+                price += f", {unit.service_tier}"
+                figures[f"{price} ({where})"] = Decimal(quantity)
+        figures[f"names {used.key_name!r}, {used.config_name!r} ({where})"] = Decimal(1)
+    return figures
+
+
 def _add(figures: dict[str, Decimal], found: dict[str, Any], names: tuple[str, ...]) -> None:
     """Add the sums of one combination of dimensions under names that say which combination it is."""
-    said = (f"{name}={found[name]}" for name in DailyUsage.DIMENSIONS if found[name] not in {None, ""})
+    said = (f"{name}={found[name]}" for name in DailyUsage.DIMENSIONS if found.get(name) not in {None, ""})
     where = ", ".join(said)
     for name in names:
         figures[f"{name} ({where})"] += found[f"sum_{name}"] or 0

@@ -1,8 +1,8 @@
 """What was used and what it cost, for tenants and staff: summaries, top models, one user's figures, limits.
 
-Closed days are read from their roll-ups, the rest from the usage rows themselves, so a request is in every figure as
-soon as its answer has been read. All amounts are USD, exact Decimals; tokens and requests are counts; latencies are
-whole milliseconds.
+Whole months and closed days are read from their roll-ups, the rest from the usage rows themselves, so a request is in
+every figure as soon as its answer has been read. All amounts are USD, exact Decimals; tokens and requests are counts;
+latencies are whole milliseconds.
 """
 
 import uuid
@@ -15,10 +15,12 @@ from typing import Any
 
 from django.db.models import Count, Q, QuerySet, Sum
 from django.db.models.aggregates import Aggregate
+from django.db.models.functions import TruncMonth
 
-from billing import forecast, windows
+from billing import forecast, periods, windows
 from billing.models import Adjustment, BudgetWindow, DailyUsage, RolledDay, UsageRecord
 from billing.rollup import NOT_OF_ADJUSTMENTS
+from billing.rollup_models import MonthlyUsage, RolledMonth
 from tenants import scoping
 from tenants.errors import InvalidValue
 from tenants.fields import UNIT
@@ -26,11 +28,12 @@ from tenants.models import ApiKey
 
 ZERO = Decimal(0)
 _DAY = timedelta(days=1)
+_SHORTEST_MONTH = timedelta(days=27)  # from its first day to its last
 
 # What a summary can be grouped by, and the columns that decide it.
 GROUPS: dict[str, tuple[str, ...]] = {
     "day": ("billing_day",),
-    "month": ("billing_day",),
+    "month": ("month",),
     "model": ("provider_slug", "model_name"),
     "provider": ("provider_slug",),
     "key": ("key_id",),
@@ -283,16 +286,23 @@ def rows_of(model: type[Any], tenant_id: uuid.UUID | None) -> QuerySet[Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Days:
-    """The billing days of a report: those of `rolled` are read from their roll-up, those of `live` from the rows."""
+    """The billing days of a report: those of `rolled` are read from their roll-up, those of `live` from the rows.
+
+    Of the rolled ones, whole months can be read from `months`; what is left of them then is `rest`.
+    """
 
     rolled: Q
     live: Q
+    months: Q
+    rest: Q
 
 
 def days_of(start: date, end: date) -> Days:
     """How the days from `start` to `end`, both included, are to be read now. Ask once a report: marks come and go."""
     span = Q(billing_day__gte=start, billing_day__lte=end)
-    marked = list(RolledDay.objects.filter(span).order_by("pk").values_list("billing_day", flat=True))
+    months = _whole_months(start, end)
+    within = {day for month in months for day in periods.days_of(month)}  # those without a mark have no rows
+    marked = sorted(within.union(RolledDay.objects.filter(span).values_list("billing_day", flat=True)))
     # The gaps between marked days, as ranges: those the index on the day finds, where "none of these" reads all rows.
     live = Q()
     for after, before in pairwise((None, *marked, None)):
@@ -301,19 +311,43 @@ def days_of(start: date, end: date) -> Days:
         first, last = after or start, before or end
         if last - first > (_DAY if after and before else timedelta(0)) or (after is None and before is None):
             live |= begins & ends
-    return Days(rolled=Q(billing_day__in=marked), live=live or Q(pk__in=()))
+    return Days(
+        rolled=Q(billing_day__in=marked),
+        live=live or Q(pk__in=()),
+        months=Q(month__in=months),
+        rest=Q(billing_day__in=[day for day in marked if day not in within]),
+    )
+
+
+def _whole_months(start: date, end: date) -> list[date]:
+    """The rolled months that lie between the two days, both included."""
+    if end - start < _SHORTEST_MONTH:
+        return []
+    begun = RolledMonth.objects.filter(month__gte=start, month__lte=end).values_list("month", flat=True)
+    return [month for month in begun if periods.days_of(month)[-1] <= end]
 
 
 def sums(*, tenant_id: uuid.UUID | None, days: Days, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Sums per combination of `columns`: marked days from their roll-up, the others from usage and adjustments."""
-    yield from rows_of(DailyUsage, tenant_id).filter(days.rolled).values(*columns).annotate(**_rolled_sums())
-    yield from rows_of(UsageRecord, tenant_id).filter(days.live).values(*columns).annotate(**_live_sums())
+    """Sums per combination of `columns`: marked months and days from their roll-ups, others from usage and adjustments.
+
+    Besides those of `DailyUsage`, a column may be `month`, a day's first of the month.
+    """
+
+    def grouped(rows: QuerySet[Any], names: Sequence[str] = columns) -> QuerySet[Any, dict[str, Any]]:
+        return (rows.annotate(month=TruncMonth("billing_day")) if "month" in names else rows).values(*names)
+
+    monthly = not {"billing_day", "user_id"}.intersection(columns)
+    if monthly:
+        yield from rows_of(MonthlyUsage, tenant_id).filter(days.months).values(*columns).annotate(**_rolled_sums())
+    rolled = rows_of(DailyUsage, tenant_id).filter(days.rest if monthly else days.rolled)
+    yield from grouped(rolled).annotate(**_rolled_sums())
+    yield from grouped(rows_of(UsageRecord, tenant_id).filter(days.live)).annotate(**_live_sums())
     unsaid = {name: NOT_OF_ADJUSTMENTS[name] for name in columns if name in NOT_OF_ADJUSTMENTS}
     said = [name for name in columns if name not in unsaid]
     adjustments = rows_of(Adjustment, tenant_id).filter(days.live)
     money = {f"of_{name}": Sum(name) for name in ("cost_total_usd", "billed_usd")}
     if said:
-        adjusted: Iterable[dict[str, Any]] = adjustments.values(*said).annotate(**money)
+        adjusted: Iterable[dict[str, Any]] = grouped(adjustments, said).annotate(**money)
     else:
         adjusted = [adjustments.aggregate(**money, of_rows=Count("pk"))]
         adjusted = [row for row in adjusted if row["of_rows"]]
@@ -338,7 +372,7 @@ def _live_sums() -> dict[str, Aggregate]:
 def _group(group_by: str, found: dict[str, Any]) -> Any:
     """The value of the group's own column for one query row."""
     if group_by == "month":
-        return found["billing_day"].isoformat()[:7]
+        return f"{found['month']:%Y-%m}"
     if group_by == "model":
         return "/".join(part for part in (found["provider_slug"], found["model_name"]) if part)
     return found[GROUPS[group_by][0]]

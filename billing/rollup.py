@@ -3,25 +3,31 @@
 A roll-up can run any number of times, in any order, and be killed at any moment: it is one transaction. A day is
 marked (`RolledDay`) only when no new request can fall on it; from then on reports read its `DailyUsage`. Who settles
 or adjusts something on an old day takes its mark away in the same transaction: it inserts the mark, which waits for a
-roll-up under way, and then deletes it.
+roll-up under way, and then deletes it. A month is summed from its days when all of them are marked, and its own mark
+(`RolledMonth`) goes with that of any of them, in the same way.
 """
 
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from itertools import takewhile
 from typing import Any
 
 from django.db import transaction
 from django.db.models import Count, Min, Q, Sum
 
+from billing import charges
 from billing.histograms import BUCKETS, bounds
 from billing.models import Adjustment, DailyUsage, RolledDay, UsageRecord
+from billing.periods import days_of, month_of
+from billing.rollup_models import DailyCharge, MonthlyUsage, RolledMonth
 
 # Time zones reach from UTC-12 to UTC+14, so two days after a date began in UTC nobody's calendar shows it any more.
 OPEN_FOR = timedelta(days=2)
 
 TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "total_tokens")
 MONEY = ("cost_total_usd", "billed_usd", "budget_usd")
+COUNTS = ("requests", "errors", "byok_requests", *TOKENS, "latency_ms_sum")
 # What an adjustment does not say; its money stands in the row that says the same of the rest.
 NOT_OF_ADJUSTMENTS: dict[str, Any] = {
     "credential_id": None,
@@ -39,20 +45,29 @@ def is_closed(*, day: date, now: datetime) -> bool:
 
 
 def roll_up_day(*, day: date, now: datetime) -> int:
-    """Rebuild the day's `DailyUsage` rows, of all tenants, and mark the day if it is closed. The number of rows."""
+    """Rebuild the day's `DailyUsage` rows, of all tenants, and mark the day if it is closed. The number of rows.
+
+    A closed day also gets its `DailyCharge` rows, which statements read. A pruned day keeps what it has: its usage is
+    gone.
+    """
     closed = is_closed(day=day, now=now)
     # Summed before the transaction, since SQLite has one write lock for all and live requests need it. Rows are only
     # ever added, so if there are as many afterwards the sums are of all of them.
     before = _number(day)
-    rows = _rebuilt(day)
+    rows, charged = _rebuilt(day), _charged(day) if closed else []
     with transaction.atomic(durable=True):
         _take_turn(day=day, now=now)
+        if RolledDay.objects.filter(billing_day=day, pruned_at__isnull=False).exists():
+            return DailyUsage.objects.filter(billing_day=day).count()
         if closed and _number(day) != before:
-            rows = _rebuilt(day)
-        DailyUsage.objects.filter(billing_day=day).delete()
-        DailyUsage.objects.bulk_create(rows, batch_size=_BATCH)
+            rows, charged = _rebuilt(day), _charged(day)
+        for model, made in ((DailyUsage, rows), (DailyCharge, charged)):
+            model._default_manager.filter(billing_day=day).delete()
+            model._default_manager.bulk_create(made, batch_size=_BATCH)  # type: ignore[arg-type]  # each its own
+        RolledDay.objects.filter(billing_day=day).update(charges=len(charged))
         if not closed:
             RolledDay.objects.filter(billing_day=day).delete()
+        _unmark_month(month=month_of(day), now=now)
     return len(rows)
 
 
@@ -62,9 +77,88 @@ def roll_up(*, now: datetime) -> dict[str, int]:
     Days missed while no worker ran are caught up; days still open are rolled again each time, and lose the mark that a
     clock which ran ahead has given them.
     """
-    marked = {day for day in RolledDay.objects.values_list("billing_day", flat=True) if is_closed(day=day, now=now)}
-    days = {*_days(UsageRecord), *_days(Adjustment)} - marked
-    return {day.isoformat(): roll_up_day(day=day, now=now) for day in sorted(days)}
+    marks = RolledDay.objects.filter(charges__isnull=False).values_list("billing_day", flat=True)
+    marked = {day for day in marks if is_closed(day=day, now=now)}
+    return {day.isoformat(): roll_up_day(day=day, now=now) for day in days_with_rows() if day not in marked}
+
+
+def days_with_rows() -> list[date]:
+    """The billing days that have usage or adjustments, oldest first."""
+    return sorted({*_days(UsageRecord), *_days(Adjustment)})
+
+
+def days_with_usage(*, before: date) -> list[date]:
+    """The billing days before that one which have usage rows, oldest first."""
+    return list(takewhile(lambda day: day < before, _days(UsageRecord)))
+
+
+def roll_up_month(*, month: date, now: datetime) -> int | None:
+    """Sum the month's `MonthlyUsage` rows from its days, and mark it. The number of rows; None if a day lacks its mark.
+
+    As with days, it is summed before the transaction, and only what nobody has changed since is written.
+    """
+    before = _marks(month, now)
+    if before is None:
+        return None
+    rows = _summed(month)
+    with transaction.atomic(durable=True):
+        mark = RolledMonth(month=month, rolled_at=now)
+        RolledMonth.objects.bulk_create(
+            [mark], update_conflicts=True, unique_fields=["month"], update_fields=["rolled_at"]
+        )
+        if _marks(month, now) != before:
+            mark.delete()
+            return None
+        MonthlyUsage.objects.filter(month=month).delete()
+        MonthlyUsage.objects.bulk_create(rows, batch_size=_BATCH)
+    return len(rows)
+
+
+def roll_up_months(*, now: datetime) -> dict[str, int]:
+    """Sum every month whose days are all rolled up and which has no mark, oldest first: {month as 2026-11: rows}."""
+    months = {month_of(day) for day in RolledDay.objects.values_list("billing_day", flat=True)}
+    months -= set(RolledMonth.objects.values_list("month", flat=True))
+    done = {month: roll_up_month(month=month, now=now) for month in sorted(months)}
+    return {f"{month:%Y-%m}": number for month, number in done.items() if number is not None}
+
+
+def is_complete(*, month: date, now: datetime) -> bool:
+    """Whether the month is over and each of its days that has rows is rolled up."""
+    return _marks(month, now) is not None
+
+
+def _marks(month: date, now: datetime) -> dict[date, datetime] | None:
+    """When each day of the month was rolled up; None if it is not over, or a day that has rows has no mark."""
+    days = days_of(month)
+    if not is_closed(day=days[-1], now=now):
+        return None
+    marks = dict(RolledDay.objects.filter(billing_day__in=days).values_list("billing_day", "rolled_at"))
+    unmarked = [day for day in days if day not in marks]
+    for model in (UsageRecord, Adjustment):
+        if any(model._default_manager.filter(billing_day=day).exists() for day in unmarked):
+            return None
+    return marks
+
+
+def _summed(month: date) -> list[MonthlyUsage]:
+    same = [name for name in MonthlyUsage.DIMENSIONS if name != "month"]
+    sums = {f"sum_{name}": Sum(name) for name in (*COUNTS, *MONEY)}
+    found = DailyUsage.objects.filter(billing_day__in=days_of(month)).order_by().values(*same).annotate(**sums)
+    return [
+        MonthlyUsage(
+            month=month,
+            **{name: row[name] for name in same},
+            **{name: int(row[f"sum_{name}"]) for name in COUNTS},
+            **{name: row[f"sum_{name}"] for name in MONEY},
+        )
+        for row in found.iterator()
+    ]
+
+
+def _unmark_month(*, month: date, now: datetime) -> None:
+    """Take the month's mark away, also one that a roll-up of the month is about to commit: the insert waits for it."""
+    RolledMonth.objects.bulk_create([RolledMonth(month=month, rolled_at=now)], ignore_conflicts=True)
+    RolledMonth.objects.filter(pk=month).delete()
 
 
 def _take_turn(*, day: date, now: datetime) -> None:
@@ -97,6 +191,10 @@ def _rebuilt(day: date) -> list[DailyUsage]:
             for name in MONEY:
                 setattr(same, name, getattr(same, name) + getattr(row, name))
     return list(rows.values())
+
+
+def _charged(day: date) -> list[DailyCharge]:
+    return charges.as_rows(charges.of_rows(tenant_id=None, days=[day]))
 
 
 def _place(row: DailyUsage) -> tuple[Any, ...]:

@@ -63,7 +63,7 @@ class DriftForm(PageForm):
         return values
 
     def report(self) -> drift.Report:
-        """Raises InvalidValue for an invoice that cannot be read."""
+        """Raises InvalidValue for an invoice that cannot be read, or a month whose usage is pruned."""
         values = self.cleaned_data
         tolerance = drift.Tolerance(percent=values["tolerance"])
         upload = values.get("invoice")
@@ -92,7 +92,7 @@ def page(request: HttpRequest) -> HttpResponse:
         try:
             report = form.report()
         except InvalidValue as error:
-            form.add_error("invoice", error.message)
+            form.add_error("month" if error.param == "month" else "invoice", error.message)
     return form_page(
         request, form, title="Drift", submit="Compare", back=reverse("admin:drift"), back_label="Start again",
         template="billing/admin/drift.html", report=report,

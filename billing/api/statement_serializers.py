@@ -44,12 +44,13 @@ class StatementLine(serializers.Serializer[Any]):
     quantity = serializers.IntegerField()
     unit_price_usd = serializers.CharField()
     unit_quantity = serializers.IntegerField()
-    amount_usd = serializers.CharField(help_text="At the provider's list price.")
+    amount_usd = serializers.CharField()
     service_tier = serializers.CharField(required=False, help_text="Said where it is not `standard`.")
 
 
 class StatementSums(serializers.Serializer[Any]):
-    """`billed_usd` = list - own keys' list + markup + fee + adjustments; `cost_usd` = list + adjustments of it."""
+    """`billed_usd` = list - own keys' list - list of what has own prices + own prices + markup + fee + adjustments;
+    `cost_usd` = list + adjustments of it. Own prices and what was prepaid are in no `tollgate-statement/1`."""
 
     requests = serializers.IntegerField()
     prompt_tokens = serializers.IntegerField()
@@ -58,20 +59,29 @@ class StatementSums(serializers.Serializer[Any]):
     total_tokens = serializers.IntegerField()
     list_usd = serializers.CharField()
     own_key_list_usd = serializers.CharField(help_text="The part of it that own provider keys paid.")
+    own_price_list_usd = serializers.CharField(
+        required=False, help_text="The part of it that is billed at the tenant's own prices instead."
+    )
+    own_price_usd = serializers.CharField(required=False, help_text="What that comes to.")
     markup_usd = serializers.CharField()
     own_key_fee_usd = serializers.CharField()
     adjustments_list_usd = serializers.CharField()
     adjustments_usd = serializers.CharField()
     cost_usd = serializers.CharField()
     billed_usd = serializers.CharField()
+    prepaid_usd = serializers.CharField(required=False, help_text="The part of it that prepaid credit paid.")
+    due_usd = serializers.CharField(required=False, help_text="The rest.")
 
 
 class Itemised(serializers.Serializer[Any]):
     """The lines of a charge, and what they leave of its list price."""
 
-    lines = StatementLine(many=True)
+    lines = StatementLine(many=True, help_text="At the providers' list prices.")
     unitemised_usd = serializers.CharField(help_text="Requests without price lines.")
     rounding_usd = serializers.CharField(help_text="What rounding each request once makes of it.")
+    own_price_lines = StatementLine(many=True, required=False, help_text="At the tenant's own prices.")
+    own_price_unitemised_usd = serializers.CharField(required=False)
+    own_price_rounding_usd = serializers.CharField(required=False)
 
 
 class StatementDay(StatementSums):
@@ -114,6 +124,9 @@ class StatementDetail(Itemised):
     requests = serializers.IntegerField()
     list_usd = serializers.CharField()
     billed_usd = serializers.CharField()
+    own_price_list_usd = serializers.CharField(required=False)
+    own_price_usd = serializers.CharField(required=False)
+    prepaid_usd = serializers.CharField(required=False)
 
 
 class StatementAdjustment(serializers.Serializer[Any]):
@@ -130,6 +143,7 @@ class StatementAdjustment(serializers.Serializer[Any]):
     reason = serializers.CharField()
     list_usd = serializers.CharField()
     billed_usd = serializers.CharField()
+    prepaid_usd = serializers.CharField(required=False)
 
 
 class StatementTenant(serializers.Serializer[Any]):

@@ -16,7 +16,7 @@ from billing import periods
 from billing.models import BudgetWindow, Hold
 from billing.statement_models import Finalised, Statement, StatementDocument
 from billing.statements import figures
-from billing.statements.document import Head, compose, sha256
+from billing.statements.document import FORMATS, Head, compose, sha256
 from tenants import audit, scoping
 from tenants.errors import Conflict, NotFound
 from tenants.models import Tenant
@@ -150,20 +150,24 @@ def verify(statement: Statement) -> list[Difference]:
     differences = []
     if sha256(stored) != statement.sha256:
         differences.append(_difference(statement, "sha256", statement.sha256, sha256(stored)))
-    totals = json.loads(stored)["totals"]
+    document = json.loads(stored)
+    totals = document["totals"]
     said = {"requests": statement.requests, "cost_usd": statement.cost_total_usd, "billed_usd": statement.billed_usd}
     for name, value in said.items():
         if value != Decimal(totals[name]):
             differences.append(_difference(statement, f"its row's {name}", value, totals[name]))
-    recomputed = compose(_head(statement), figures.read(tenant_id=statement.tenant_id, month=statement.month))
+    head = _head(statement, document.get("format"))
+    recomputed = compose(head, figures.read(tenant_id=statement.tenant_id, month=statement.month))
     if recomputed != stored:
-        where, was, found = next(_unlike("", json.loads(stored), json.loads(recomputed)), ("bytes", "", ""))
+        where, was, found = next(_unlike("", document, json.loads(recomputed)), ("bytes", "", ""))
         differences.append(_difference(statement, where, was, found))
     return differences
 
 
-def _head(statement: Statement) -> Head:
+def _head(statement: Statement, form: str) -> Head:
+    """In the format that its document says; in the newest if that is none we know."""
     return Head(
+        **({"format": form} if form in FORMATS else {}),
         tenant_id=statement.tenant_id,
         slug=statement.tenant_slug,
         name=statement.tenant_name,

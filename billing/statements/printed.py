@@ -40,6 +40,7 @@ def page(document: dict[str, Any], *, sha256: str | None) -> str:
             "sha256": sha256,
             "bill": _bill(total),
             "billed": usd(total["billed_usd"]),
+            "paid": _paid(total),
             "cost": usd(total["cost_usd"]),
             "figures": [
                 ("Requests", count(total["requests"])),
@@ -80,6 +81,8 @@ def _bill(total: dict[str, Any]) -> list[tuple[str, str, str]]:
     parts = [
         ("Usage at the providers’ list prices", "", total["list_usd"]),
         ("Paid to providers with own keys", "billed to you by them", _negative(total["own_key_list_usd"])),
+        ("Replaced by your own prices", "", _negative(total.get("own_price_list_usd", "0"))),
+        ("Usage at your own prices", "", total.get("own_price_usd", "0")),
         ("Markup", "on requests with the platform’s keys", total["markup_usd"]),
         ("Fee for own keys", "on requests with your own provider keys", total["own_key_fee_usd"]),
         ("Adjustments", "each is listed below", total["adjustments_usd"]),
@@ -87,8 +90,15 @@ def _bill(total: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [(what, why, usd(amount)) for place, (what, why, amount) in enumerate(parts) if not place or amount != "0"]
 
 
+def _paid(total: dict[str, Any]) -> list[tuple[str, str]]:
+    """(what, amount) of what prepaid credit paid and what is left to pay, if it paid anything."""
+    if total.get("prepaid_usd", "0") == "0":
+        return []
+    return [("Paid from prepaid credit", usd(_negative(total["prepaid_usd"]))), ("Due, USD", usd(total["due_usd"]))]
+
+
 def _negative(text: str) -> str:
-    return "0" if text == "0" else f"-{text}"
+    return "0" if text == "0" else f"{-Decimal(text):f}"
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -105,23 +115,17 @@ def _named(rows: list[dict[str, Any]], column: str, nobody: str) -> list[tuple[s
 
 
 def _model(row: dict[str, Any]) -> dict[str, Any]:
-    lines = []
-    for line in row["lines"]:
-        name = METERS.get(line["meter"], line["meter"])
-        if line["priced_as"] != line["meter"]:
-            name += f", at the price of {METERS.get(line['priced_as'], line['priced_as']).lower()}"
-        if "service_tier" in line:
-            name += f", service tier {line['service_tier']}"
-        price = f"{usd(line['unit_price_usd'])} per {count(line['unit_quantity'])}"
-        lines.append((name, count(line["quantity"]), price, usd(line["amount_usd"])))
-    for key, name in (("unitemised_usd", "Charged without price lines"), ("rounding_usd", "Rounding of each request")):
-        if row[key] != "0":
-            lines.append((name, "", "", usd(row[key])))
+    lines = _lines(row, "")
     sums = [("List price", row["list_usd"])]
+    own_price = row.get("own_price_list_usd", "0") != "0" or row.get("own_price_usd", "0") != "0"
     if row["own_key"]:
         sums += [("Paid to the provider with your own key", _negative(row["own_key_list_usd"]))]
         sums += [("Fee for own keys", row["own_key_fee_usd"])]
     else:
+        if own_price:
+            lines += [(f"{name}, at your own price", *cells) for name, *cells in _lines(row, "own_price_")]
+            sums += [("Replaced by your own prices", _negative(row["own_price_list_usd"]))]
+            sums += [("At your own prices", row["own_price_usd"])]
         sums += [("Markup", row["markup_usd"])]
     sums += [("Adjustments", row["adjustments_usd"])]
     return {
@@ -132,6 +136,23 @@ def _model(row: dict[str, Any]) -> dict[str, Any]:
         "sums": [(name, usd(amount)) for place, (name, amount) in enumerate(sums) if not place or amount != "0"],
         "billed": usd(row["billed_usd"]),
     }
+
+
+def _lines(row: dict[str, Any], prefix: str) -> list[tuple[str, ...]]:
+    """(what, quantity, unit price, amount) of each line, at list price (no prefix) or at own prices."""
+    lines: list[tuple[str, ...]] = []
+    for line in row[f"{prefix}lines"]:
+        name = METERS.get(line["meter"], line["meter"])
+        if line["priced_as"] != line["meter"]:
+            name += f", at the price of {METERS.get(line['priced_as'], line['priced_as']).lower()}"
+        if "service_tier" in line:
+            name += f", service tier {line['service_tier']}"
+        price = f"{usd(line['unit_price_usd'])} per {count(line['unit_quantity'])}"
+        lines.append((name, count(line["quantity"]), price, usd(line["amount_usd"])))
+    for key, name in (("unitemised_usd", "Charged without price lines"), ("rounding_usd", "Rounding of each request")):
+        if row[prefix + key] != "0":
+            lines.append((name, "", "", usd(row[prefix + key])))
+    return lines
 
 
 def _adjustment(row: dict[str, Any], keys: dict[str | None, str]) -> dict[str, Any]:

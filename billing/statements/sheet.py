@@ -5,14 +5,18 @@
     usage         a meter at a unit price; billed at list price with the platform's keys, not at all with own keys
     unitemised    requests without price lines
     rounding      what rounding each request once makes of it
+    own_price_list  what of these is billed at the tenant's own prices instead: taken away from what is billed
+    own_price, own_price_unitemised, own_price_rounding  what is billed at own prices, in the same three kinds
     markup        what is billed above the list price
     own_key_fee   what is billed for requests with the tenant's own provider keys
     adjustment    a correction
+
+`prepaid_usd`, said once for each place, is the part of billed_usd that prepaid credit paid.
 """
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -21,6 +25,7 @@ from billing.statements.document import usd
 COLUMNS = (
     "kind", "day", "key_id", "key_name", "config_id", "config_name", "provider", "model", "own_key", "requests",
     "meter", "quantity", "unit_price_usd", "unit_quantity", "list_usd", "billed_usd", "request_id", "note",
+    "prepaid_usd",
 )  # fmt: skip
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 - spreadsheets read these too
 _TYPED = frozenset({"key_name", "config_name", "provider", "model", "meter", "note"})
@@ -48,7 +53,8 @@ def _rows(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
     names = {kind: {row[f"{kind}_id"]: row["name"] for row in document[f"{kind}s"]} for kind in ("key", "config")}
     for detail in document["details"]:
         place = _place(detail, names)
-        first: dict[str, Any] = {"requests": detail["requests"]}  # said once, so that the column adds up
+        # Said once, so that the columns add up.
+        first: dict[str, Any] = {"requests": detail["requests"], "prepaid_usd": detail.get("prepaid_usd", "")}
         for row in _charges(detail):
             yield {**place, **first, **row}
             first = {}
@@ -60,6 +66,7 @@ def _rows(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
             "kind": "adjustment",
             "list_usd": one["list_usd"],
             "billed_usd": one["billed_usd"],
+            "prepaid_usd": one.get("prepaid_usd", ""),
             "request_id": one["request_id"] or "",
             "note": one["reason"] if one["count"] == 1 else f"{one['reason']} ({one['count']} adjustments)",
         }
@@ -79,20 +86,35 @@ def _place(row: dict[str, Any], names: dict[str, dict[str | None, str]]) -> dict
 
 
 def _charges(detail: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    own = detail["own_key"]
+    own_key = detail["own_key"]
 
     def at_list(kind: str, amount: str, **more: Any) -> dict[str, Any]:
-        return {"kind": kind, "list_usd": amount, "billed_usd": "0" if own else amount, **more}
+        return {"kind": kind, "list_usd": amount, "billed_usd": "0" if own_key else amount, **more}
 
-    for line in detail["lines"]:
+    def billed(kind: str, amount: str, **more: Any) -> dict[str, Any]:
+        return {"kind": kind, "list_usd": "0", "billed_usd": amount, **more}
+
+    yield from _itemised(detail, "", at_list)
+    replaced = Decimal(detail.get("own_price_list_usd", 0))
+    if replaced:
+        yield billed("own_price_list", usd(-replaced))
+    if "own_price_lines" in detail:
+        yield from _itemised(detail, "own_price", billed)
+    extra = Decimal(detail["billed_usd"]) - Decimal(detail.get("own_price_usd", 0))
+    if not own_key:
+        extra -= Decimal(detail["list_usd"]) - replaced
+    if extra:
+        yield billed("own_key_fee" if own_key else "markup", usd(extra))
+
+
+def _itemised(detail: dict[str, Any], prefix: str, row: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The lines of a charge at list price (no prefix) or at own prices, and what they leave of it."""
+    before = f"{prefix}_" if prefix else ""
+    for line in detail[f"{before}lines"]:
         facts = {name: line[name] for name in ("meter", "quantity", "unit_price_usd", "unit_quantity")}
         notes = [] if line["meter"] == line["priced_as"] else [f"at the price of {line['priced_as']}"]
         notes += [f"service tier {line['service_tier']}"] if "service_tier" in line else []
-        yield at_list("usage", line["amount_usd"], **facts, note=", ".join(notes))
-    for kind in ("unitemised", "rounding"):
+        yield row(prefix or "usage", line["amount_usd"], **facts, note=", ".join(notes))
+    for kind in (f"{before}unitemised", f"{before}rounding"):
         if detail[f"{kind}_usd"] != "0":
-            yield at_list(kind, detail[f"{kind}_usd"])
-    billed = Decimal(detail["billed_usd"])
-    extra = billed if own else billed - Decimal(detail["list_usd"])
-    if extra:
-        yield {"kind": "own_key_fee" if own else "markup", "list_usd": "0", "billed_usd": usd(extra)}
+            yield row(kind, detail[f"{kind}_usd"])

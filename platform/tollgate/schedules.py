@@ -40,7 +40,15 @@ JOBS = (
         1,
         IntervalSchedule.HOURS,
         3_600,
-        "Sums usage per day, the open day included. Missed days are caught up.",
+        "Sums usage per day, the open day included, and per month. Missed days are caught up.",
+    ),
+    Job(
+        "billing.tasks.prune_usage",
+        "Prune old usage",
+        1,
+        IntervalSchedule.DAYS,
+        86_400,
+        "Deletes usage older than USAGE_RETENTION_DAYS, if that is set, once it is rolled up, reconciled and final.",
     ),
     Job(
         "billing.tasks.sweep_stale_holds",

@@ -94,6 +94,12 @@ UPSTREAM_CONNECT_TIMEOUT_S = env.seconds("UPSTREAM_CONNECT_TIMEOUT_S", 5)
 UPSTREAM_FIRST_EVENT_TIMEOUT_S = env.seconds("UPSTREAM_FIRST_EVENT_TIMEOUT_S", 60)
 UPSTREAM_IDLE_TIMEOUT_S = env.seconds("UPSTREAM_IDLE_TIMEOUT_S", 60)
 UPSTREAM_TOTAL_TIMEOUT_S = env.seconds("UPSTREAM_TOTAL_TIMEOUT_S", 600)
+USAGE_RETENTION_DAYS = env.whole("USAGE_RETENTION_DAYS", 0)
+if 0 < USAGE_RETENTION_DAYS < 35:
+    raise ImproperlyConfigured(
+        f"USAGE_RETENTION_DAYS is {USAGE_RETENTION_DAYS}; it must be at least 35, since reports and the re-costing of "
+        "prices look back 30 days, or 0, which keeps usage for ever."
+    )
 PRICE_FOUR_EYES = env.choice("PRICE_FOUR_EYES", "proposals", ("proposals", "all"))
 LITELLM_PROXY_URL = env.text("LITELLM_PROXY_URL")
 LITELLM_MASTER_KEY = env.text("LITELLM_MASTER_KEY")

@@ -124,7 +124,7 @@ def test_both_columns_of_the_csv_add_up_to_the_statement(api):
         "kind": "usage", "day": "2026-10-01", "key_id": "", "key_name": "alpha", "config_id": "",
         "config_name": "", "provider": "openai", "model": "gpt-4o", "own_key": "no", "requests": "1", "meter": "input",
         "quantity": "1000", "unit_price_usd": "2.5", "unit_quantity": "1000000", "list_usd": "0.0025",
-        "billed_usd": "0.0025", "request_id": "", "note": "",
+        "billed_usd": "0.0025", "request_id": "", "note": "", "prepaid_usd": "0",
     }  # fmt: skip
 
 

@@ -43,27 +43,31 @@ class Command(BaseCommand):
         parser.add_argument("--tolerance-usd", type=_amount, default=Decimal("0.01"), help="And at least (0.01).")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        month = options["month"] or periods.current(timezone="UTC", now=timezone.now())
-        tolerance = Tolerance(percent=options["tolerance"], usd=options["tolerance_usd"])
-        if options["invoice"] is None:
-            report = drift.reported(month=month, provider=options["provider"], tolerance=tolerance)
-        else:
-            if not options["provider"]:
-                raise CommandError("Say whose invoice it is: --provider openai.")
-            columns = invoices.Columns(
-                day=options["day"], model=options["model"], cost=options["cost"], aliases=dict(options["alias"])
-            )
-            try:
-                invoice = invoices.read(options["invoice"].read_bytes(), month=month, columns=columns)
-            except InvalidValue as error:
-                raise CommandError(error.message) from error
-            except OSError as error:
-                raise CommandError(f"The invoice cannot be read: {error.strerror}.") from error
-            report = drift.invoiced(month=month, provider=options["provider"], invoice=invoice, tolerance=tolerance)
+        try:
+            report = self._report(options)
+        except InvalidValue as error:
+            raise CommandError(error.message) from error
         self._show(report)
         if report.beyond:
             self.stderr.write(f"{report.beyond} lines differ by more than the tolerance.")
             sys.exit(1)
+
+    @staticmethod
+    def _report(options: dict[str, Any]) -> drift.Report:
+        month = options["month"] or periods.current(timezone="UTC", now=timezone.now())
+        tolerance = Tolerance(percent=options["tolerance"], usd=options["tolerance_usd"])
+        if options["invoice"] is None:
+            return drift.reported(month=month, provider=options["provider"], tolerance=tolerance)
+        if not options["provider"]:
+            raise CommandError("Say whose invoice it is: --provider openai.")
+        columns = invoices.Columns(
+            day=options["day"], model=options["model"], cost=options["cost"], aliases=dict(options["alias"])
+        )
+        try:
+            invoice = invoices.read(options["invoice"].read_bytes(), month=month, columns=columns)
+        except OSError as error:
+            raise CommandError(f"The invoice cannot be read: {error.strerror}.") from error
+        return drift.invoiced(month=month, provider=options["provider"], invoice=invoice, tolerance=tolerance)
 
     def _show(self, report: drift.Report) -> None:
         self.stdout.write(

@@ -1,0 +1,124 @@
+"""The rows of roll-ups beside `DailyUsage`: a day's charges with their price lines, and months. Written by
+`billing.rollup` alone; each is worked out again from the rows it sums."""
+
+import uuid
+from decimal import Decimal
+
+from django.db import models
+
+from tenants.fields import UsdField
+
+ZERO = Decimal(0)
+
+
+class UsageSums(models.Model):
+    """Exact sums of one combination of key, config, provider key, model and the rest."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    tenant_id = models.UUIDField()
+    key_id = models.UUIDField(null=True)
+    config_id = models.UUIDField(null=True)
+    credential_id = models.UUIDField(null=True, help_text="The provider key; none for one from the environment.")
+    provider_id = models.UUIDField(null=True)
+    provider_slug = models.CharField(max_length=64, blank=True)
+    model_id = models.UUIDField(null=True)
+    model_name = models.CharField(max_length=200, blank=True)
+    power_level = models.CharField(max_length=16, blank=True)
+    task_type = models.CharField(max_length=16, blank=True)
+    used_byok = models.BooleanField(default=False)
+    requests = models.BigIntegerField(default=0)
+    errors = models.BigIntegerField(default=0)
+    byok_requests = models.BigIntegerField(default=0)
+    prompt_tokens = models.BigIntegerField(default=0)
+    completion_tokens = models.BigIntegerField(default=0)
+    cached_tokens = models.BigIntegerField(default=0)
+    total_tokens = models.BigIntegerField(default=0)
+    cost_total_usd = UsdField(default=ZERO)
+    billed_usd = UsdField(default=ZERO)
+    budget_usd = UsdField(default=ZERO)
+    latency_ms_sum = models.BigIntegerField(default=0)
+
+    class Meta:
+        abstract = True
+
+
+class MonthlyUsage(UsageSums):
+    """One month of the same dimensions as `DailyUsage`, without day and user. Summed from it."""
+
+    DIMENSIONS = (
+        "month", "tenant_id", "key_id", "config_id", "credential_id", "provider_id", "provider_slug", "model_id",
+        "model_name", "power_level", "task_type", "used_byok",
+    )  # fmt: skip
+
+    month = models.DateField(help_text="Its first day.")
+
+    class Meta:
+        db_table = "billing_monthly_usage"
+        indexes = [
+            models.Index(fields=["tenant_id", "month"], name="monthly_of_tenant"),
+            models.Index(fields=["month"], name="monthly_of_month"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.month:%Y-%m} {self.provider_slug}/{self.model_name}"
+
+
+class RolledMonth(models.Model):
+    """A month whose roll-up stands: its reports read MonthlyUsage. Gone with the mark of any of its days."""
+
+    month = models.DateField(primary_key=True)
+    rolled_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "billing_rolled_months"
+
+    def __str__(self) -> str:
+        return f"{self.month:%Y-%m}"
+
+
+class DailyCharge(models.Model):
+    """What one tenant's key and config used of one model on one closed day, with every price it was charged at: what
+    statements are made of. Adjustments are not in it: their rows are kept for ever.
+
+    `lines` and `own_lines` are lists of [meter, priced as, unit price in USD, unit quantity, quantity, service tier];
+    quantities are exact integers, prices plain decimal text.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    billing_day = models.DateField()
+    tenant_id = models.UUIDField()
+    key_id = models.UUIDField(null=True)
+    config_id = models.UUIDField(null=True)
+    provider_slug = models.CharField(max_length=64, blank=True)
+    model_name = models.CharField(max_length=200, blank=True)
+    used_byok = models.BooleanField(default=False)
+    key_name = models.CharField(max_length=100, blank=True, help_text="The last of the day.")
+    config_name = models.CharField(max_length=100, blank=True)
+    requests = models.BigIntegerField(default=0)
+    prompt_tokens = models.BigIntegerField(default=0)
+    completion_tokens = models.BigIntegerField(default=0)
+    cached_tokens = models.BigIntegerField(default=0)
+    total_tokens = models.BigIntegerField(default=0)
+    cost_total_usd = UsdField(default=ZERO)
+    billed_usd = UsdField(default=ZERO)
+    budget_usd = UsdField(default=ZERO)
+    lost_cost_usd = UsdField(default=ZERO, help_text="What failed attempts cost the platform.")
+    prepaid_usd = UsdField(default=ZERO, help_text="The part of billed_usd that prepaid credit paid.")
+    unitemised_usd = UsdField(default=ZERO, help_text="The part of the cost of requests without price lines.")
+    own_price_list_usd = UsdField(default=ZERO, help_text="The part of the cost billed at the tenant's own prices.")
+    own_price_usd = UsdField(default=ZERO, help_text="What of billed_usd is at the tenant's own prices.")
+    own_price_unitemised_usd = UsdField(default=ZERO, help_text="The part of that of requests without such lines.")
+    lines = models.JSONField(default=list)
+    own_lines = models.JSONField(default=list)
+
+    class Meta:
+        db_table = "billing_daily_charges"
+        indexes = [
+            # A statement reads a tenant's month.
+            models.Index(fields=["tenant_id", "billing_day"], name="charges_of_tenant"),
+            # A roll-up replaces a day.
+            models.Index(fields=["billing_day"], name="charges_of_day"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.billing_day} {self.provider_slug}/{self.model_name}"
