@@ -15,8 +15,8 @@ from django.db.models import Count, TextField
 from django.db.models.functions import Cast
 
 from billing.histograms import bucket_of, percentile
-from billing.models import DailyUsage, UsageRecord
-from billing.reports import Days, Totals, rows_of, sums
+from billing.models import UsageRecord
+from billing.reports import Days, Totals, daily_of, rows_of, sums
 
 # What the usage page can be broken down by, and the columns that decide it. A user is one only within a tenant.
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -76,7 +76,7 @@ def _rolled(tenant_id: uuid.UUID | None, days: Days, columns: Sequence[str]) -> 
     """(a value for each column, times) of each row of the rolled days. The histograms come as text: a JSON column's
     own decoding is four times slower than orjson, and there is one for each combination of dimensions."""
     texts = (Cast("latency_histogram", TextField()), Cast("ttft_histogram", TextField()))
-    rolled = rows_of(DailyUsage, tenant_id).filter(days.rolled).values_list(*columns, *texts)
+    rolled = rows_of(daily_of(columns), tenant_id).filter(days.rolled).values_list(*columns, *texts)
     for *values, latency, ttft in rolled.iterator():
         yield *values, Times(latency=orjson.loads(latency), ttft=orjson.loads(ttft))
 

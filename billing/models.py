@@ -236,7 +236,6 @@ def _dimensions() -> list[str]:
         "key_id",
         "config_id",
         "credential_id",
-        "user_id",
         "provider_id",
         "provider_slug",
         "model_id",
@@ -248,12 +247,11 @@ def _dimensions() -> list[str]:
 
 
 class DailyUsage(UsageSums):
-    """One day's usage of one combination of key, config, provider key, user, model and the rest: exact sums."""
+    """One day's usage of one combination of key, config, provider key, model and the rest: exact sums."""
 
     DIMENSIONS = _dimensions()
 
     billing_day = models.DateField()
-    user_id = models.TextField(blank=True)
     latency_histogram = models.JSONField(default=dict, help_text="Requests by bucket of ms: histograms add up.")
     ttft_histogram = models.JSONField(default=dict)
 

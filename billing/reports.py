@@ -20,7 +20,7 @@ from django.db.models.functions import TruncMonth
 from billing import forecast, periods, windows
 from billing.models import Adjustment, BudgetWindow, DailyUsage, RolledDay, UsageRecord
 from billing.rollup import NOT_OF_ADJUSTMENTS
-from billing.rollup_models import MonthlyUsage, RolledMonth
+from billing.rollup_models import DailyUserUsage, MonthlyUsage, MonthlyUserUsage, RolledMonth
 from tenants import scoping
 from tenants.errors import InvalidValue
 from tenants.fields import UNIT
@@ -327,19 +327,26 @@ def _whole_months(start: date, end: date) -> list[date]:
     return [month for month in begun if periods.days_of(month)[-1] <= end]
 
 
+def daily_of(columns: Collection[str]) -> type[DailyUsage] | type[DailyUserUsage]:
+    """The roll-up of days that has these columns: users have their own."""
+    return DailyUserUsage if "user_id" in columns else DailyUsage
+
+
 def sums(*, tenant_id: uuid.UUID | None, days: Days, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """Sums per combination of `columns`: marked months and days from their roll-ups, others from usage and adjustments.
 
-    Besides those of `DailyUsage`, a column may be `month`, a day's first of the month.
+    Besides those of `DailyUsage`, a column may be `month`, a day's first of the month, and `user_id` with no other but
+    day, month and tenant.
     """
+    daily, of_months = daily_of(columns), MonthlyUserUsage if "user_id" in columns else MonthlyUsage
 
     def grouped(rows: QuerySet[Any], names: Sequence[str] = columns) -> QuerySet[Any, dict[str, Any]]:
         return (rows.annotate(month=TruncMonth("billing_day")) if "month" in names else rows).values(*names)
 
-    monthly = not {"billing_day", "user_id"}.intersection(columns)
+    monthly = "billing_day" not in columns
     if monthly:
-        yield from rows_of(MonthlyUsage, tenant_id).filter(days.months).values(*columns).annotate(**_rolled_sums())
-    rolled = rows_of(DailyUsage, tenant_id).filter(days.rest if monthly else days.rolled)
+        yield from rows_of(of_months, tenant_id).filter(days.months).values(*columns).annotate(**_rolled_sums())
+    rolled = rows_of(daily, tenant_id).filter(days.rest if monthly else days.rolled)
     yield from grouped(rolled).annotate(**_rolled_sums())
     yield from grouped(rows_of(UsageRecord, tenant_id).filter(days.live)).annotate(**_live_sums())
     unsaid = {name: NOT_OF_ADJUSTMENTS[name] for name in columns if name in NOT_OF_ADJUSTMENTS}

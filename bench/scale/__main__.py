@@ -37,6 +37,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--keep", action="store_true", help="leave the database there, and say its URL")
     parser.add_argument("--explain", action="store_true", help="the plan of every query that took more than 20 ms")
+    parser.add_argument("--fill-only", action="store_true", help="with --keep: ask nothing yet")
     parser.add_argument("--use", metavar="FILE", help="what --keep left: measure it again, fill nothing")
     parser.add_argument("--only", default="", help="questions with this in their name")
     return parser.parse_args()
@@ -97,6 +98,8 @@ def main() -> None:
                 json.dump(kept, out)
             say(f"Kept: {books.url}; measure it again with --use {file}")
         say(f"filled after {time.monotonic() - began:.0f} s; {json.dumps(made.facts, indent=1)}")
+        if chosen.fill_only:
+            return
         port = stack.enter_context(serving(books, workers=1))
         missed = asking.report(made, port, chosen.only)
         if chosen.explain:

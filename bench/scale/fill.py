@@ -73,6 +73,8 @@ class Filling:
         self.took: dict[str, float] = {}
 
     def run(self) -> None:
+        self.database.execute("SET synchronous_commit = off")
+        self.database.execute("SET work_mem = '128MB'")
         with self.timed("usage rows"), self._without_indexes():
             self._rows()
         with self.timed("adjustments and windows"):

@@ -14,8 +14,15 @@ def main() -> None:
 
     began = time.perf_counter()
     rows = rollup.roll_up(now=datetime.now(UTC))
-    took = time.perf_counter() - began
-    sys.stdout.write(json.dumps({"seconds": round(took, 1), "days": len(rows), "rows": sum(rows.values())}) + "\n")
+    days = time.perf_counter() - began
+    months = rollup.roll_up_months(now=datetime.now(UTC))
+    said = {
+        "days": len(rows),
+        "seconds": round(days, 1),
+        "months": len(months),
+        "seconds of months": round(time.perf_counter() - began - days, 1),
+    }
+    sys.stdout.write(json.dumps(said) + "\n")
 
 
 if __name__ == "__main__":
