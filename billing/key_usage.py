@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from django.db.models import Q
 
-from billing.reports import Totals, days_of, sums
 from billing.snapshot import reading
+from billing.sums import Totals, days_of, sums
 
 KeyColumn = Literal["key_id", "credential_id"]
 # By what the figures are broken down, and the columns that decide it.

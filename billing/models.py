@@ -260,6 +260,8 @@ class DailyUsage(UsageSums):
         indexes = [
             models.Index(fields=["tenant_id", "billing_day"], name="daily_of_tenant"),
             models.Index(fields=["billing_day"], name="daily_of_day"),
+            # What one key has used.
+            models.Index(fields=["key_id", "billing_day"], name="daily_of_key"),
             models.Index(
                 fields=["credential_id"], condition=Q(credential_id__isnull=False), name="daily_of_credential"
             ),

@@ -7,6 +7,7 @@ roll-up under way, and then deletes it. A month is summed from its days when all
 (`RolledMonth`) goes with that of any of them, in the same way.
 """
 
+import uuid
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -18,12 +19,14 @@ from django.db.models import Count, Min, Q, Sum
 
 from billing import charges
 from billing.histograms import BUCKETS, bounds
-from billing.models import Adjustment, DailyUsage, RolledDay, UsageRecord
+from billing.models import Adjustment, DailyUsage, Hold, RolledDay, UsageRecord
 from billing.periods import days_of, month_of
-from billing.rollup_models import DailyCharge, DailyUserUsage, MonthlyUsage, MonthlyUserUsage, RolledMonth
+from billing.rollup_models import DailyCharge, DailyUserUsage, MonthlyUsage, MonthlyUserUsage, OpenDay, RolledMonth
+from tenants.ids import uuid7_of
 
 # Time zones reach from UTC-12 to UTC+14, so two days after a date began in UTC nobody's calendar shows it any more.
 OPEN_FOR = timedelta(days=2)
+_ON_ITS_WAY = timedelta(minutes=15)
 
 TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "total_tokens")
 MONEY = ("cost_total_usd", "billed_usd", "budget_usd")
@@ -48,26 +51,29 @@ def roll_up_day(*, day: date, now: datetime) -> int:
     """Rebuild the day's `DailyUsage` and `DailyUserUsage` rows, of all tenants, and mark the day if it is closed. The
     number of the former.
 
-    A closed day also gets its `DailyCharge` rows, which statements read. A pruned day keeps what it has: its usage is
-    gone.
+    Of an open day they have what is settled for good (see `OpenDay`), and no adjustments. A closed day also gets its
+    `DailyCharge` rows, which statements read. A pruned day keeps what it has: its usage is gone.
     """
     closed = is_closed(day=day, now=now)
     # Summed before the transaction, since SQLite has one write lock for all and live requests need it. Rows are only
     # ever added, so if there are as many afterwards the sums are of all of them.
+    upto = None if closed else _settled_before(now)
     before = _number(day)
-    made = _made(day, closed)
+    made = _made(day, upto)
     with transaction.atomic(durable=True):
         _take_turn(day=day, now=now)
         if RolledDay.objects.filter(billing_day=day, pruned_at__isnull=False).exists():
             return DailyUsage.objects.filter(billing_day=day).count()
         if closed and _number(day) != before:
-            made = _made(day, closed)
+            made = _made(day, upto)
         for model, rows in made.items():
             model._default_manager.filter(billing_day=day).delete()
             model._default_manager.bulk_create(rows, batch_size=_BATCH)
         RolledDay.objects.filter(billing_day=day).update(charges=len(made[DailyCharge]))
-        if not closed:
+        OpenDay.objects.filter(billing_day=day).delete()
+        if upto is not None:
             RolledDay.objects.filter(billing_day=day).delete()
+            OpenDay.objects.create(billing_day=day, upto=upto, rolled_at=now)
         _unmark_month(month=month_of(day), now=now)
     return len(made[DailyUsage])
 
@@ -183,21 +189,34 @@ def _number(day: date) -> int:
     return sum(model._default_manager.filter(billing_day=day).count() for model in (UsageRecord, Adjustment))
 
 
-def _made(day: date, closed: bool) -> dict[type[Any], list[Any]]:
-    """Every roll-up of the day by its table, worked out from the rows."""
+def _settled_before(now: datetime) -> uuid.UUID:
+    """The request id before which every request has its usage row, or will never have one. Ask before reading rows.
+
+    A row is written when its hold goes, in the same commit, so what is older than the oldest hold is settled; and a
+    request is held within seconds of its id, for which `_ON_ITS_WAY` is generous, clocks that differ included.
+    """
+    oldest = Hold.objects.order_by("pk").values_list("pk", flat=True).first()
+    recent = uuid7_of(round((now - _ON_ITS_WAY).timestamp() * 1000), 0)
+    return recent if oldest is None else min(oldest, recent)
+
+
+def _made(day: date, upto: uuid.UUID | None) -> dict[type[Any], list[Any]]:
+    """The day's roll-ups by their tables: of all rows if it is closed, else of those before `upto`."""
     return {
-        DailyUsage: _rebuilt(day),
-        DailyUserUsage: _rebuilt(day, DailyUserUsage),
-        DailyCharge: _charged(day) if closed else [],
+        DailyUsage: _rebuilt(day, DailyUsage, upto),
+        DailyUserUsage: _rebuilt(day, DailyUserUsage, upto),
+        DailyCharge: _charged(day) if upto is None else [],
     }
 
 
-def _rebuilt(day: date, model: Any = DailyUsage) -> list[Any]:
-    """The day's rows of `model`: usage and adjustments by its dimensions."""
+def _rebuilt(day: date, model: Any, upto: uuid.UUID | None) -> list[Any]:
+    """The day's rows of `model`: usage and adjustments by its dimensions; or the usage before `upto` alone."""
     rows: dict[tuple[Any, ...], Any] = {}
-    for found in _usage(day, model):
+    for found in _usage(day, model, upto):
         row = _row(found, model)
         rows[_place(row)] = row
+    if upto is not None:
+        return list(rows.values())
     for found in _adjustments(day, model):
         row = _row({**NOT_OF_ADJUSTMENTS, "billing_day": day, **found}, model)
         same = rows.setdefault(_place(row), row)
@@ -215,7 +234,7 @@ def _place(row: Any) -> tuple[Any, ...]:
     return tuple(getattr(row, name) for name in row.DIMENSIONS)
 
 
-def _usage(day: date, model: Any) -> Iterator[dict[str, Any]]:
+def _usage(day: date, model: Any, upto: uuid.UUID | None) -> Iterator[dict[str, Any]]:
     """One pass over the day's usage in the database: sums, counts and both histograms of each combination."""
     sums = {f"sum_{name}": Sum(name) for name in (*TOKENS, *MONEY, "latency_ms")}
     counts = {
@@ -226,7 +245,7 @@ def _usage(day: date, model: Any) -> Iterator[dict[str, Any]]:
         **_buckets("ttft_ms"),
     }
     found: Iterator[dict[str, Any]] = (
-        UsageRecord.objects.filter(billing_day=day)
+        UsageRecord.objects.filter(Q() if upto is None else Q(pk__lt=upto), billing_day=day)
         .order_by()
         .values(*model.DIMENSIONS)
         .annotate(**sums, **counts)

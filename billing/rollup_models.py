@@ -112,6 +112,21 @@ class MonthlyUserUsage(Sums):
         return f"{self.month:%Y-%m} {self.user_id}"
 
 
+class OpenDay(models.Model):
+    """A day that is not over whose roll-up has every request before `upto` (request ids are ordered by time), and none
+    after it: reports read those from the rows. Made anew by each run; adjustments of such a day are in no roll-up."""
+
+    billing_day = models.DateField(primary_key=True)
+    upto = models.UUIDField()
+    rolled_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "billing_open_days"
+
+    def __str__(self) -> str:
+        return str(self.billing_day)
+
+
 class RolledMonth(models.Model):
     """A month whose roll-up stands: its reports read MonthlyUsage. Gone with the mark of any of its days."""
 

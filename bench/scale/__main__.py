@@ -6,11 +6,11 @@ A year of usage rows in a scratch database on PostgreSQL, and how long each repo
 
 import argparse
 import json
-import os
 import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bench.scale import asking, fill
@@ -81,7 +81,7 @@ def main() -> None:
     with ExitStack() as stack:
         books = Books(database_url(durable=True))
         if chosen.use:
-            kept = json.loads(open(chosen.use).read())
+            kept = json.loads(Path(chosen.use).read_text())
             books.name, books.url = kept["name"], kept["url"]
             made = Made(books, kept["people"], kept["staff"], kept["facts"])
         else:
@@ -91,11 +91,16 @@ def main() -> None:
                 stack.enter_context(books)
             made = filled(books, chosen.rows)
         if chosen.keep and not chosen.use:
-            kept = {"name": books.name, "url": books.url, "people": made.people, "staff": made.staff, "facts": made.facts}
-            file = f"var/{books.name}.json"
-            os.makedirs("var", exist_ok=True)
-            with open(file, "w") as out:
-                json.dump(kept, out)
+            kept = {
+                "name": books.name,
+                "url": books.url,
+                "people": made.people,
+                "staff": made.staff,
+                "facts": made.facts,
+            }
+            file = Path(f"var/{books.name}.json")
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(json.dumps(kept))
             say(f"Kept: {books.url}; measure it again with --use {file}")
         say(f"filled after {time.monotonic() - began:.0f} s; {json.dumps(made.facts, indent=1)}")
         if chosen.fill_only:
@@ -103,7 +108,7 @@ def main() -> None:
         port = stack.enter_context(serving(books, workers=1))
         missed = asking.report(made, port, chosen.only)
         if chosen.explain:
-            pass # plans.explain(made, port, chosen.only)
+            pass  # plans.explain(made, port, chosen.only)
     sys.exit(1 if missed else 0)
 
 

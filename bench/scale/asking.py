@@ -16,7 +16,7 @@ from tests.faults.books import connect
 
 @dataclass
 class Answered:
-    """What CALLS calls of one question took, in ms. `first` is the first of them, with caches as they happened to be."""
+    """What CALLS calls of one question took, in ms. `first`: the first, its caches as they were."""
 
     question: Question
     times: list[float]
@@ -55,9 +55,7 @@ class Asking:
             def first(statement: str, *parameters: Any) -> list[Any]:
                 return [row[0] for row in database.execute(statement, parameters).fetchall()]
 
-            ids = {
-                one["id"]: [str(pk) for pk in first(_IDS, one["id"])] for one in (self.tenants[0], self.tenants[9])
-            }
+            ids = {one["id"]: [str(pk) for pk in first(_IDS, one["id"])] for one in (self.tenants[0], self.tenants[9])}
             cursors = {}
             for page in PAGES:
                 for by, statement, given in (("tenant", _PAGE, (self.tenants[0]["id"],)), ("staff", _PAGE_ALL, ())):

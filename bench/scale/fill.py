@@ -51,7 +51,8 @@ FROM llm_usage_logs TABLESAMPLE SYSTEM (0.05) REPEATABLE (7) WHERE tenant_id IN 
 
 _WINDOWS = """
 INSERT INTO billing_windows (id, scope_kind, scope_id, period, starts_on, spent, held, granted, expires_at)
-SELECT kind || ':' || scope || ':' || period || ':' || starts_on, kind, scope, period, starts_on, sum(usd), 0, NULL, NULL
+SELECT kind || ':' || scope || ':' || period || ':' || starts_on, kind, scope, period, starts_on, sum(usd), 0, NULL,
+ NULL
 FROM (
   SELECT tenant_id, key_id, config_id, billing_day, sum(budget_usd) AS usd
   FROM (SELECT tenant_id, key_id, config_id, billing_day, budget_usd FROM llm_usage_logs
@@ -59,7 +60,9 @@ FROM (
   GROUP BY 1, 2, 3, 4
 ) spent
 CROSS JOIN LATERAL (VALUES ('tenant', tenant_id), ('key', key_id), ('config', config_id)) s (kind, scope)
-CROSS JOIN LATERAL (VALUES ('day', billing_day), ('month', date_trunc('month', billing_day)::date)) p (period, starts_on)
+CROSS JOIN LATERAL (
+  VALUES ('day', billing_day), ('month', date_trunc('month', billing_day)::date)
+) p (period, starts_on)
 WHERE scope IS NOT NULL AND tenant_id IN (SELECT tenant_id FROM scale_wheel)
 GROUP BY kind, scope, period, starts_on
 """
