@@ -69,7 +69,7 @@ class Books:
         return json.loads(self.program("-m", "tests.faults.books", *arguments))
 
     def program(self, *arguments: str) -> str:
-        """Python with these arguments on the scratch database; the last line that it prints. RuntimeError if it fails."""
+        """Python with these arguments on the scratch database; the last line it prints. Raises RuntimeError."""
         command = [sys.executable, *arguments]
         done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
