@@ -166,6 +166,12 @@ class UsageRecord(models.Model):
             models.Index(fields=["created_at"], name="usage_by_time"),
             # The request log by a model or provider that is seldom used; a common one is found from the newest row.
             models.Index(fields=["provider_slug", "model_name", "billing_day"], name="usage_of_model"),
+            # What one key asked, newest first: a key that is seldom used is not looked for among all of its tenant's.
+            models.Index(fields=["key_id", "-id"], name="usage_of_key_newest"),
+            # What did not go well: few, so that it costs the others nothing.
+            models.Index(
+                fields=["tenant_id", "status", "-id"], condition=~Q(status="completed"), name="usage_gone_wrong"
+            ),
             # A provider key's last use, and its requests of days without a roll-up.
             models.Index(
                 fields=["credential_id", "billing_day", "id"],

@@ -6,6 +6,7 @@ A year of usage rows in a scratch database on PostgreSQL, and how long each repo
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from contextlib import ExitStack
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.scale import asking, fill
+from bench.scale import asking, fill, plans
 from bench.scale.fill import say
 from bench.world import bootstrap, serving
 from tests.faults.books import Books, connect
@@ -83,6 +84,7 @@ def main() -> None:
         if chosen.use:
             kept = json.loads(Path(chosen.use).read_text())
             books.name, books.url = kept["name"], kept["url"]
+            shutil.copytree(Path(chosen.use).with_suffix(""), Path(books.folder.name) / "var")  # its secrets
             made = Made(books, kept["people"], kept["staff"], kept["facts"])
         else:
             if chosen.keep:
@@ -101,6 +103,7 @@ def main() -> None:
             file = Path(f"var/{books.name}.json")
             file.parent.mkdir(exist_ok=True)
             file.write_text(json.dumps(kept))
+            shutil.copytree(Path(books.folder.name) / "var", file.with_suffix(""))
             say(f"Kept: {books.url}; measure it again with --use {file}")
         say(f"filled after {time.monotonic() - began:.0f} s; {json.dumps(made.facts, indent=1)}")
         if chosen.fill_only:
@@ -108,7 +111,7 @@ def main() -> None:
         port = stack.enter_context(serving(books, workers=1))
         missed = asking.report(made, port, chosen.only)
         if chosen.explain:
-            pass  # plans.explain(made, port, chosen.only)
+            plans.explain(made, missed)
     sys.exit(1 if missed else 0)
 
 

@@ -22,6 +22,7 @@ class Answered:
     times: list[float]
     status: int
     size: int
+    asked: tuple[str, str, dict[str, str]]  # its name, the last path and its headers
 
     @property
     def p95(self) -> float:
@@ -53,7 +54,7 @@ class Asking:
         with connect(self.made.books.url) as database:
 
             def first(statement: str, *parameters: Any) -> list[Any]:
-                return [row[0] for row in database.execute(statement, parameters).fetchall()]
+                return [row[0] for row in database.execute(statement, parameters or None).fetchall()]
 
             ids = {one["id"]: [str(pk) for pk in first(_IDS, one["id"])] for one in (self.tenants[0], self.tenants[9])}
             cursors = {}
@@ -67,7 +68,7 @@ class Asking:
                 ids=ids,
                 models=first(_MODELS),
                 slugs=first("SELECT DISTINCT provider_slug FROM billing_daily_usage LIMIT 10"),
-                users=first("SELECT DISTINCT user_id FROM billing_daily_usage WHERE user_id <> '' LIMIT 200"),
+                users=first("SELECT DISTINCT user_id FROM billing_monthly_user_usage WHERE user_id <> '' LIMIT 200"),
                 cursors=cursors,
                 today=datetime.now(UTC).date(),
                 random=self.random,
@@ -101,7 +102,7 @@ class Asking:
             status = answer.status if answer.status != 200 else status
             if times[-1] > 10_000 or status != 200:
                 break
-        return Answered(question, times, status, size)
+        return Answered(question, times, status, size, (question.name, path, headers))
 
 
 _IDS = "SELECT id FROM llm_usage_logs WHERE tenant_id = %s ORDER BY id DESC LIMIT 2000"
