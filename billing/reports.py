@@ -214,8 +214,8 @@ def usage_rows(*, tenant_id: uuid.UUID | None, wanted: Wanted) -> QuerySet[Usage
 
 
 def _id_near(moment: date | datetime, operator: str) -> uuid.UUID:
-    """A request id that is surely beyond those of the days or times asked for. Lists are read in the order of ids, which
-    are ordered by time: without such a bound, a week long ago is looked for from the newest request on."""
+    """A request id that is surely beyond those of the days or times asked for. Lists are read in the order of ids, and
+    ids are ordered by time: without such a bound, a week long ago is looked for from the newest request on."""
     day = moment.date() if isinstance(moment, datetime) else moment
     try:  # two days: a date begins and ends half a day apart around the world
         near = datetime.combine(day + (_NEAR if operator == "lte" else -_NEAR), datetime.min.time(), tzinfo=UTC)

@@ -41,8 +41,6 @@ _MADE = {
 _ROLLED = """
 INSERT INTO billing_rolled_days (billing_day, rolled_at) SELECT DISTINCT billing_day, now() FROM llm_usage_logs
 """
-    "INSERT INTO billing_rolled_days (billing_day, rolled_at) SELECT DISTINCT billing_day, now() FROM llm_usage_logs"
-)
 
 
 @pytest.fixture

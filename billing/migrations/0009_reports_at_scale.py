@@ -1,4 +1,4 @@
-"""A roll-up for users alone; the one of keys and models goes without them."""
+"""Roll-ups of users apart from those of keys and models, open days rolled up so far, indexes of lists."""
 
 import tenants.fields
 import uuid
@@ -8,23 +8,19 @@ from django.db import migrations, models
 
 def roll_up_again(apps, schema_editor):
     """Users have a roll-up of their own, which is made from the usage rows: days and months lose their marks, so that
-    reports read the rows themselves until the next run of the roll-up, within the hour."""
-    for name in ("RolledDay", "RolledMonth"):
-        apps.get_model("billing", name).objects.all().delete()
+    reports read the rows themselves until the next run of the roll-up, within the hour. No release has pruned yet."""
+    apps.get_model("billing", "RolledDay").objects.filter(pruned_at__isnull=True).delete()
+    apps.get_model("billing", "RolledMonth").objects.all().delete()
 
 
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0007_roll_ups'),
+        ('billing', '0008_roll_ups'),
     ]
 
     operations = [
         migrations.RunPython(roll_up_again, migrations.RunPython.noop),
-        migrations.RemoveField(
-            model_name='dailyusage',
-            name='user_id',
-        ),
         migrations.CreateModel(
             name='DailyUserUsage',
             fields=[
@@ -48,7 +44,6 @@ class Migration(migrations.Migration):
             ],
             options={
                 'db_table': 'billing_daily_user_usage',
-                'indexes': [models.Index(fields=['tenant_id', 'billing_day'], name='daily_users_of_tenant'), models.Index(fields=['billing_day'], name='daily_users_of_day')],
             },
         ),
         migrations.CreateModel(
@@ -72,7 +67,49 @@ class Migration(migrations.Migration):
             ],
             options={
                 'db_table': 'billing_monthly_user_usage',
-                'indexes': [models.Index(fields=['tenant_id', 'month'], name='monthly_users_of_tenant'), models.Index(fields=['month'], name='monthly_users_of_month')],
             },
+        ),
+        migrations.CreateModel(
+            name='OpenDay',
+            fields=[
+                ('billing_day', models.DateField(primary_key=True, serialize=False)),
+                ('upto', models.UUIDField()),
+                ('rolled_at', models.DateTimeField()),
+            ],
+            options={
+                'db_table': 'billing_open_days',
+            },
+        ),
+        migrations.RemoveField(
+            model_name='dailyusage',
+            name='user_id',
+        ),
+        migrations.AddIndex(
+            model_name='dailyusage',
+            index=models.Index(fields=['key_id', 'billing_day'], name='daily_of_key'),
+        ),
+        migrations.AddIndex(
+            model_name='usagerecord',
+            index=models.Index(fields=['key_id', '-id'], name='usage_of_key_newest'),
+        ),
+        migrations.AddIndex(
+            model_name='usagerecord',
+            index=models.Index(condition=models.Q(('status', 'completed'), _negated=True), fields=['tenant_id', 'status', '-id'], name='usage_gone_wrong'),
+        ),
+        migrations.AddIndex(
+            model_name='dailyuserusage',
+            index=models.Index(fields=['tenant_id', 'billing_day'], name='daily_users_of_tenant'),
+        ),
+        migrations.AddIndex(
+            model_name='dailyuserusage',
+            index=models.Index(fields=['billing_day'], name='daily_users_of_day'),
+        ),
+        migrations.AddIndex(
+            model_name='monthlyuserusage',
+            index=models.Index(fields=['tenant_id', 'month'], name='monthly_users_of_tenant'),
+        ),
+        migrations.AddIndex(
+            model_name='monthlyuserusage',
+            index=models.Index(fields=['month'], name='monthly_users_of_month'),
         ),
     ]
