@@ -180,7 +180,7 @@ def sums(
     yield from grouped(rolled).annotate(**rolled_sums())
     for live in days.of_rows(rows_of(UsageRecord, tenant_id).filter(only)):
         yield from grouped(live).annotate(**live_sums())
-    if "credential_id" in dict(only.children):
+    if any(isinstance(one, tuple) and one[0] == "credential_id" for one in only.children):
         return  # no adjustment is of a provider key
     unsaid = {name: NOT_OF_ADJUSTMENTS[name] for name in columns if name in NOT_OF_ADJUSTMENTS}
     said = [name for name in columns if name not in unsaid]

@@ -70,7 +70,10 @@ def test_a_rolled_up_day_reads_like_a_live_one(acme, group_by):
 def test_days_are_read_from_their_roll_up_and_what_came_since_on_open_ones_live(acme):
     rollup.roll_up(now=NOW)
     DailyUsage.objects.update(requests=1000)
-    assert [row["requests"] for row in summary(tenant=acme)] == [3000, 2000]  # the old day: three combinations, one the adjustment
+    assert [row["requests"] for row in summary(tenant=acme)] == [
+        3000,
+        2000,
+    ]  # the old day: three combinations, one the adjustment
     spend(acme.pk, day=TODAY, created_at=NOW)
     adjust(acme, "0.5", day=TODAY)
     assert [row["requests"] for row in summary(tenant=acme)] == [3000, 2001]
