@@ -16,7 +16,7 @@ def roll_up_again(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0008_roll_ups'),
+        ('billing', '0009_roll_ups'),
     ]
 
     operations = [
