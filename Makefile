@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --requir
 UV := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test soak bench clients litellm-check messy-upstream lint format lock clean
+.PHONY: help install install-dev run test soak bench scale clients litellm-check messy-upstream lint format lock clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' Makefile | expand -t 16
@@ -51,6 +51,10 @@ soak: install-dev ## the long storm of clients and kills, then every fault again
 bench: install-dev ## what the gateway adds, against the goals: QUICK=1 JSON=1 TARGETS="name=port,key,path,model" UPSTREAM_PORT=
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(JSON),--json) \
 		$(if $(UPSTREAM_PORT),--upstream-port $(UPSTREAM_PORT)) $(TARGETS)
+
+scale: install-dev ## reports, lists and pages on ROWS=10000000 usage rows, against the goals: KEEP=1 EXPLAIN=1 ONLY="request log" USE=FILE
+	@$(BIN)/python -m bench.scale --rows $(or $(ROWS),10000000) $(if $(KEEP),--keep) $(if $(EXPLAIN),--explain) \
+		$(if $(ONLY),--only "$(ONLY)") $(if $(USE),--use $(USE))
 
 clients: install-dev ## third-party SDKs against a running gateway, each installed by itself under var/: ONLY="litellm ai-sdk"
 	@$(BIN)/python -m tests.clients.clients_check $(ONLY)

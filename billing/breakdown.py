@@ -15,8 +15,8 @@ from django.db.models import Count, TextField
 from django.db.models.functions import Cast
 
 from billing.histograms import bucket_of, percentile
-from billing.models import DailyUsage, UsageRecord
-from billing.reports import Days, Totals, rows_of, sums
+from billing.models import UsageRecord
+from billing.sums import Days, Totals, daily_of, rows_of, sums
 
 # What the usage page can be broken down by, and the columns that decide it. A user is one only within a tenant.
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -62,7 +62,7 @@ def totals(*, tenant_id: uuid.UUID | None, days: Days, columns: tuple[str, ...])
 
 
 def times(*, tenant_id: uuid.UUID | None, days: Days, groupings: Sequence[tuple[str, ...]]) -> list[dict[Group, Times]]:
-    """For each grouping (its columns) the histograms of each combination. Two queries, read once for all of them."""
+    """For each grouping (its columns) the histograms of each combination. Three queries at most, read once for all."""
     columns = sorted({name for grouping in groupings for name in grouping})
     places = [[columns.index(name) for name in grouping] for grouping in groupings]
     found: list[dict[Group, Times]] = [defaultdict(Times) for _ in groupings]
@@ -76,14 +76,14 @@ def _rolled(tenant_id: uuid.UUID | None, days: Days, columns: Sequence[str]) -> 
     """(a value for each column, times) of each row of the rolled days. The histograms come as text: a JSON column's
     own decoding is four times slower than orjson, and there is one for each combination of dimensions."""
     texts = (Cast("latency_histogram", TextField()), Cast("ttft_histogram", TextField()))
-    rolled = rows_of(DailyUsage, tenant_id).filter(days.rolled).values_list(*columns, *texts)
+    rolled = rows_of(daily_of(columns), tenant_id).filter(days.rolled).values_list(*columns, *texts)
     for *values, latency, ttft in rolled.iterator():
         yield *values, Times(latency=orjson.loads(latency), ttft=orjson.loads(ttft))
 
 
 def _live(tenant_id: uuid.UUID | None, days: Days, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     """The same of the other days' requests, which the database sorts into buckets."""
-    live = rows_of(UsageRecord, tenant_id).filter(days.live)
-    buckets = live.values_list(*columns, bucket_of("latency_ms"), bucket_of("ttft_ms"))
-    for *values, latency, ttft, count in buckets.annotate(count=Count("pk")).iterator():
-        yield *values, Times(latency={latency: count}, ttft={} if ttft is None else {ttft: count})
+    for live in days.of_rows(rows_of(UsageRecord, tenant_id)):
+        buckets = live.values_list(*columns, bucket_of("latency_ms"), bucket_of("ttft_ms"))
+        for *values, latency, ttft, count in buckets.annotate(count=Count("pk")).iterator():
+            yield *values, Times(latency={latency: count}, ttft={} if ttft is None else {ttft: count})

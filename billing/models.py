@@ -166,6 +166,12 @@ class UsageRecord(models.Model):
             models.Index(fields=["created_at"], name="usage_by_time"),
             # The request log by a model or provider that is seldom used; a common one is found from the newest row.
             models.Index(fields=["provider_slug", "model_name", "billing_day"], name="usage_of_model"),
+            # What one key asked, newest first: a key that is seldom used is not looked for among all of its tenant's.
+            models.Index(fields=["key_id", "-id"], name="usage_of_key_newest"),
+            # What did not go well: few, so that it costs the others nothing.
+            models.Index(
+                fields=["tenant_id", "status", "-id"], condition=~Q(status="completed"), name="usage_gone_wrong"
+            ),
             # A provider key's last use, and its requests of days without a roll-up.
             models.Index(
                 fields=["credential_id", "billing_day", "id"],
@@ -236,7 +242,6 @@ def _dimensions() -> list[str]:
         "key_id",
         "config_id",
         "credential_id",
-        "user_id",
         "provider_id",
         "provider_slug",
         "model_id",
@@ -248,12 +253,11 @@ def _dimensions() -> list[str]:
 
 
 class DailyUsage(UsageSums):
-    """One day's usage of one combination of key, config, provider key, user, model and the rest: exact sums."""
+    """One day's usage of one combination of key, config, provider key, model and the rest: exact sums."""
 
     DIMENSIONS = _dimensions()
 
     billing_day = models.DateField()
-    user_id = models.TextField(blank=True)
     latency_histogram = models.JSONField(default=dict, help_text="Requests by bucket of ms: histograms add up.")
     ttft_histogram = models.JSONField(default=dict)
 
@@ -262,6 +266,8 @@ class DailyUsage(UsageSums):
         indexes = [
             models.Index(fields=["tenant_id", "billing_day"], name="daily_of_tenant"),
             models.Index(fields=["billing_day"], name="daily_of_day"),
+            # What one key has used.
+            models.Index(fields=["key_id", "billing_day"], name="daily_of_key"),
             models.Index(
                 fields=["credential_id"], condition=Q(credential_id__isnull=False), name="daily_of_credential"
             ),

@@ -6,6 +6,7 @@ ledger changes usage, windows and holds in one commit, so no snapshot can fall b
 pruned, the charges of its roll-up stand for it: they must agree with windows, statements and the day's other roll-up.
 """
 
+import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,14 +14,14 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, QuerySet, Sum
+from django.db.models import Count, Q, QuerySet, Sum
 
 from billing import charges, prepaid, rollup, windows
 from billing.credit_models import CreditEntry
 from billing.models import Adjustment, BudgetWindow, DailyUsage, Hold, RolledDay, UsageRecord
 from billing.periods import days_of
 from billing.rollup import NOT_OF_ADJUSTMENTS, is_closed
-from billing.rollup_models import DailyCharge, MonthlyUsage, RolledMonth
+from billing.rollup_models import DailyCharge, DailyUserUsage, MonthlyUsage, MonthlyUserUsage, OpenDay, RolledMonth
 from billing.snapshot import snapshot
 from billing.statement_models import Statement
 
@@ -29,7 +30,6 @@ _SCOPES = (("tenant", "tenant_id"), ("key", "key_id"), ("config", "config_id"))
 _MONEY = ("cost_total_usd", "billed_usd", "budget_usd")
 _STATED = ("cost_total_usd", "billed_usd")
 # What days have in common with months, and `DailyUsage` with `DailyCharge`.
-_OF_MONTH = tuple(name for name in MonthlyUsage.DIMENSIONS if name != "month")
 # In the order of `charges.Place`, after the tenant.
 _COARSE = ("tenant_id", "billing_day", "key_id", "config_id", "provider_slug", "model_name", "used_byok")
 _TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "total_tokens")
@@ -156,7 +156,11 @@ def _rolled_days(now: datetime) -> Iterator[Difference]:
         if not is_closed(day=mark.billing_day, now=now):
             where = f"the open day {mark.billing_day}"
             yield Difference(figure="roll-up marks", where=where, expected=ZERO, found=Decimal(1))
+            continue
         yield from of_day(mark)
+    for day, upto in OpenDay.objects.order_by("pk").values_list("pk", "upto"):
+        for model in (DailyUsage, DailyUserUsage):
+            yield from _compare(f"roll-up {day}", _of_rows(day, model, upto), _of_roll_up(day, model.DIMENSIONS, model))
 
 
 def of_day(mark: RolledDay) -> Iterator[Difference]:
@@ -165,7 +169,8 @@ def of_day(mark: RolledDay) -> Iterator[Difference]:
     if mark.pruned_at is not None:
         yield from _compare(f"roll-up {day}", _of_charges(day, rolled), _of_roll_up(day, _COARSE))
         return
-    yield from _compare(f"roll-up {day}", _of_rows(day), _of_roll_up(day, DailyUsage.DIMENSIONS))
+    for model in (DailyUsage, DailyUserUsage):
+        yield from _compare(f"roll-up {day}", _of_rows(day, model), _of_roll_up(day, model.DIMENSIONS, model))
     if mark.charges is not None:
         live = charges.of_rows(tenant_id=None, days=[day])
         yield from _compare(f"charges {day}", _flat(live), _flat(rolled))
@@ -178,33 +183,41 @@ def _rolled_months(now: datetime) -> Iterator[Difference]:
         if not rollup.is_complete(month=month, now=now):
             where = f"{month:%Y-%m}, of which a day has none"
             yield Difference(figure="roll-up marks", where=where, expected=ZERO, found=Decimal(1))
-        expected: dict[str, Decimal] = defaultdict(Decimal)
-        found: dict[str, Decimal] = defaultdict(Decimal)
-        daily = DailyUsage.objects.filter(billing_day__in=days_of(month))
-        for figures, rows in ((expected, daily), (found, MonthlyUsage.objects.filter(month=month))):
-            sums: dict[str, Any] = {f"sum_{name}": Sum(name) for name in names}
-            for row in rows.order_by().values(*_OF_MONTH).annotate(**sums).iterator():
-                _add(figures, row, names)
-        yield from _compare(f"roll-up {month:%Y-%m}", expected, found)
+        for daily, monthly in ((DailyUsage, MonthlyUsage), (DailyUserUsage, MonthlyUserUsage)):
+            expected: dict[str, Decimal] = defaultdict(Decimal)
+            found: dict[str, Decimal] = defaultdict(Decimal)
+            of_days: Any = daily._default_manager.filter(billing_day__in=days_of(month))
+            of_month: Any = monthly._default_manager.filter(month=month)
+            same = [name for name in monthly.DIMENSIONS if name != "month"]
+            for figures, rows in ((expected, of_days), (found, of_month)):
+                sums: dict[str, Any] = {f"sum_{name}": Sum(name) for name in names}
+                for row in rows.order_by().values(*same).annotate(**sums).iterator():
+                    _add(figures, row, names)
+            yield from _compare(f"roll-up {month:%Y-%m}", expected, found)
 
 
-def _of_rows(day: date) -> dict[str, Decimal]:
+def _of_rows(day: date, model: Any, upto: uuid.UUID | None = None) -> dict[str, Decimal]:
+    """Of an open day: the usage before `upto`, and no adjustments."""
     figures: dict[str, Decimal] = defaultdict(Decimal)
-    usage = UsageRecord.objects.filter(billing_day=day).order_by().values(*DailyUsage.DIMENSIONS)
+    before = Q() if upto is None else Q(pk__lt=upto)
+    usage = UsageRecord.objects.filter(before, billing_day=day).order_by().values(*model.DIMENSIONS)
     sums: dict[str, Any] = {f"sum_{name}": Sum(name) for name in (*_MONEY, *_TOKENS)}
     for found in usage.annotate(sum_requests=Count("pk"), **sums).iterator():
         _add(figures, found, ("requests", *_MONEY, *_TOKENS))
-    said = [name for name in DailyUsage.DIMENSIONS if name not in NOT_OF_ADJUSTMENTS]
+    if upto is not None:
+        return figures
+    unsaid = {name: NOT_OF_ADJUSTMENTS[name] for name in model.DIMENSIONS if name in NOT_OF_ADJUSTMENTS}
+    said = [name for name in model.DIMENSIONS if name not in unsaid]
     adjusted = Adjustment.objects.filter(billing_day=day).order_by().values(*said)
     for found in adjusted.annotate(**{f"sum_{name}": Sum(name) for name in _MONEY}).iterator():
-        _add(figures, {**NOT_OF_ADJUSTMENTS, **found}, _MONEY)
+        _add(figures, {**unsaid, **found}, _MONEY)
     return figures
 
 
-def _of_roll_up(day: date, dimensions: Sequence[str]) -> dict[str, Decimal]:
+def _of_roll_up(day: date, dimensions: Sequence[str], model: Any = DailyUsage) -> dict[str, Decimal]:
     figures: dict[str, Decimal] = defaultdict(Decimal)
     names = ("requests", *_MONEY, *_TOKENS)
-    rows = DailyUsage.objects.filter(billing_day=day).values(*dimensions)
+    rows = model.objects.filter(billing_day=day).values(*dimensions)
     for found in rows.annotate(**{f"sum_{name}": Sum(name) for name in names}).iterator():
         _add(figures, found, names)
     return figures
@@ -245,7 +258,9 @@ def _flat(found: charges.Charges) -> dict[str, Decimal]:
 
 def _add(figures: dict[str, Decimal], found: dict[str, Any], names: tuple[str, ...]) -> None:
     """Add the sums of one combination of dimensions under names that say which combination it is."""
-    said = (f"{name}={found[name]}" for name in DailyUsage.DIMENSIONS if found.get(name) not in {None, ""})
+    said = (
+        f"{name}={found[name]}" for name in (*DailyUsage.DIMENSIONS, "user_id") if found.get(name) not in {None, ""}
+    )
     where = ", ".join(said)
     for name in names:
         figures[f"{name} ({where})"] += found[f"sum_{name}"] or 0

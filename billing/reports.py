@@ -6,29 +6,25 @@ latencies are whole milliseconds.
 """
 
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from datetime import date, datetime, timedelta
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
-from itertools import pairwise
 from typing import Any
 
-from django.db.models import Count, Q, QuerySet, Sum
-from django.db.models.aggregates import Aggregate
-from django.db.models.functions import TruncMonth
+from django.db.models import CharField, Min, Q, QuerySet
+from django.db.models.functions import Cast
 
-from billing import forecast, periods, windows
-from billing.models import Adjustment, BudgetWindow, DailyUsage, RolledDay, UsageRecord
-from billing.rollup import NOT_OF_ADJUSTMENTS
-from billing.rollup_models import MonthlyUsage, RolledMonth
-from tenants import scoping
+from billing import forecast, windows
+from billing.models import BudgetWindow, DailyUsage, RolledDay, UsageRecord
+from billing.snapshot import reading
+from billing.sums import Totals, average_ms, days_of, live_sums, rolled_sums, rows_of, sums
 from tenants.errors import InvalidValue
-from tenants.fields import UNIT
+from tenants.ids import uuid7_of
 from tenants.models import ApiKey
 
 ZERO = Decimal(0)
-_DAY = timedelta(days=1)
-_SHORTEST_MONTH = timedelta(days=27)  # from its first day to its last
+_NEAR = timedelta(days=2)
 
 # What a summary can be grouped by, and the columns that decide it.
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -44,61 +40,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "byok": ("used_byok",),
     "credential": ("credential_id",),
 }
-
-
-@dataclass(slots=True)
-class Totals:
-    """Sums of one group of a report."""
-
-    requests: int = 0
-    errors: int = 0
-    byok_requests: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
-    cost_total_usd: Decimal = ZERO
-    billed_usd: Decimal = ZERO
-    latency_ms_sum: int = 0
-
-    def add(self, found: dict[str, Any]) -> None:
-        """Add the sums of one query row, in columns named `of_<measure>`; missing ones and nulls are nothing."""
-        for name in MEASURES:
-            value = found.get(f"of_{name}") or 0
-            # PostgreSQL's sum of a bigint is a numeric: counts are made whole again.
-            setattr(self, name, getattr(self, name) + (value if name.endswith("_usd") else int(value)))
-
-    def include(self, other: "Totals") -> None:
-        """Add another group's sums."""
-        for name in MEASURES:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-    def row(self) -> dict[str, Any]:
-        """The columns of a report row, averages included (0 where there was no request)."""
-        return {
-            "requests": self.requests,
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "total_tokens": self.total_tokens,
-            "cost_usd": self.cost_total_usd,
-            "billed_usd": self.billed_usd,
-            "avg_cost_usd": average_usd(self.cost_total_usd, self.requests),
-            "avg_latency_ms": average_ms(self.latency_ms_sum, self.requests),
-            "byok_requests": self.byok_requests,
-            "errors": self.errors,
-        }
-
-
-MEASURES = tuple(field.name for field in fields(Totals))
-
-
-def average_usd(total: Decimal, number: int) -> Decimal:
-    """USD, rounded half up to 1e-10; 0 of nothing."""
-    return (total / number).quantize(UNIT, ROUND_HALF_UP) if number else ZERO
-
-
-def average_ms(total: int, number: int) -> int:
-    """Whole milliseconds, rounded half up; 0 of nothing."""
-    return (2 * total + number) // (2 * number) if number else 0
 
 
 def summary(*, tenant_id: uuid.UUID | None, start: date, end: date, group_by: str) -> list[dict[str, Any]]:
@@ -123,9 +64,10 @@ def summary_and_total(
         raise InvalidValue(f"group_by is one of: {', '.join(GROUPS)}.", param="group_by")
     groups: dict[Any, Totals] = {}
     whole = Totals()
-    for found in sums(tenant_id=tenant_id, days=days_of(start, end), columns=GROUPS[group_by]):
-        groups.setdefault(_group(group_by, found), Totals()).add(found)
-        whole.add(found)
+    with reading():
+        for found in sums(tenant_id=tenant_id, days=days_of(start, end), columns=GROUPS[group_by]):
+            groups.setdefault(_group(group_by, found), Totals()).add(found)
+            whole.add(found)
     rows = [{group_by: key, **totals.row()} for key, totals in groups.items()]
     if group_by in {"day", "month"}:
         rows.sort(key=lambda row: row[group_by])
@@ -155,8 +97,8 @@ def of_credentials(ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Totals]:
         live = Q(billing_day__lt=first) | Q(billing_day__gt=last) | Q(billing_day__in=between)
     rolled = rows_of(DailyUsage, None).filter(billing_day__in=marked, credential_id__in=ids)
     unrolled = rows_of(UsageRecord, None).filter(live, credential_id__in=ids)
-    for rows, sums in ((rolled, _rolled_sums()), (unrolled, _live_sums())):
-        for found in rows.values("credential_id").annotate(**sums):
+    for rows, summed in ((rolled, rolled_sums()), (unrolled, live_sums())):
+        for found in rows.values("credential_id").annotate(**summed):
             totals[found["credential_id"]].add(found)
     return totals
 
@@ -170,7 +112,7 @@ def user_stats(*, user_id: str, days: int, now: datetime, tenant_id: uuid.UUID |
     """
     rows = rows_of(UsageRecord, tenant_id).filter(user_id=user_id, created_at__gte=now - timedelta(days=days))
     whole, models = Totals(), []
-    for found in rows.order_by().values(*GROUPS["model"]).annotate(**_live_sums()):
+    for found in rows.order_by().values(*GROUPS["model"]).annotate(**live_sums()):
         one = Totals()
         one.add(found)
         whole.add(found)
@@ -259,16 +201,40 @@ def usage_rows(*, tenant_id: uuid.UUID | None, wanted: Wanted) -> QuerySet[Usage
     rows = rows_of(UsageRecord, tenant_id)
     for moment, operator in ((wanted.since, "gte"), (wanted.until, "lte")):
         if moment is not None:
-            column = "created_at" if isinstance(moment, datetime) else "billing_day"
-            rows = rows.filter(**{f"{column}__{operator}": moment})
+            # Days as text, so that no database takes the index on the day, sorts all that is under it and shows fifty.
+            column, asked = ("created_at", moment) if isinstance(moment, datetime) else ("as_text", moment.isoformat())
+            rows = rows.alias(as_text=Cast("billing_day", CharField()))
+            rows = rows.filter(**{f"{column}__{operator}": asked, f"pk__{operator}": _id_near(moment, operator)})
     if wanted.provider is not None:
         rows = rows.filter(_named(wanted.provider, "provider_id", Q(provider_slug=wanted.provider)))
     if wanted.model is not None:
         slug, _, name = wanted.model.partition("/")
-        named = Q(model_name=wanted.model) | (Q(provider_slug=slug, model_name=name) if name else Q())
+        named = Q(provider_slug__in=_slugs(), model_name=wanted.model)  # with the provider, the index finds it
+        named |= Q(provider_slug=slug, model_name=name) if name else Q()
         rows = rows.filter(_named(wanted.model, "model_id", named))
     exact = {"status": wanted.status, "key_id": wanted.key_id, "config_id": wanted.config_id}
     return rows.filter(**{name: value for name, value in exact.items() if value is not None})
+
+
+def _id_near(moment: date | datetime, operator: str) -> uuid.UUID:
+    """A request id that is surely beyond those of the days or times asked for. Lists are read in the order of ids, and
+    ids are ordered by time: without such a bound, a week long ago is looked for from the newest request on."""
+    day = moment.date() if isinstance(moment, datetime) else moment
+    try:  # two days: a date begins and ends half a day apart around the world
+        near = datetime.combine(day + (_NEAR if operator == "lte" else -_NEAR), datetime.min.time(), tzinfo=UTC)
+        return uuid7_of(max(0, round(near.timestamp() * 1000)), 0 if operator == "gte" else 1 << 73)
+    except (OverflowError, ValueError):  # the ends of the calendar
+        return uuid.UUID(int=0 if operator == "gte" else (1 << 128) - 1)
+
+
+def _slugs() -> list[str]:
+    """Every provider that ever served a request: one step of the index on models each, however many rows there are."""
+    found: list[str] = []
+    slug: str | None = UsageRecord.objects.aggregate(first=Min("provider_slug"))["first"]
+    while slug is not None:
+        found.append(slug)
+        slug = UsageRecord.objects.filter(provider_slug__gt=slug).aggregate(first=Min("provider_slug"))["first"]
+    return found
 
 
 def _named(text: str, id_column: str, named: Q) -> Q:
@@ -276,97 +242,6 @@ def _named(text: str, id_column: str, named: Q) -> Q:
         return Q(**{id_column: uuid.UUID(text)})
     except ValueError:
         return named
-
-
-def rows_of(model: type[Any], tenant_id: uuid.UUID | None) -> QuerySet[Any]:
-    """A tenant's rows; for staff (None) everybody's."""
-    rows = model._default_manager.all() if tenant_id is None else scoping.rows(model, tenant_id=tenant_id)
-    return rows.order_by()  # the models' own order would become part of every GROUP BY
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Days:
-    """The billing days of a report: those of `rolled` are read from their roll-up, those of `live` from the rows.
-
-    Of the rolled ones, whole months can be read from `months`; what is left of them then is `rest`.
-    """
-
-    rolled: Q
-    live: Q
-    months: Q
-    rest: Q
-
-
-def days_of(start: date, end: date) -> Days:
-    """How the days from `start` to `end`, both included, are to be read now. Ask once a report: marks come and go."""
-    span = Q(billing_day__gte=start, billing_day__lte=end)
-    months = _whole_months(start, end)
-    within = {day for month in months for day in periods.days_of(month)}  # those without a mark have no rows
-    marked = sorted(within.union(RolledDay.objects.filter(span).values_list("billing_day", flat=True)))
-    # The gaps between marked days, as ranges: those the index on the day finds, where "none of these" reads all rows.
-    live = Q()
-    for after, before in pairwise((None, *marked, None)):
-        begins = Q(billing_day__gte=start) if after is None else Q(billing_day__gt=after)
-        ends = Q(billing_day__lte=end) if before is None else Q(billing_day__lt=before)
-        first, last = after or start, before or end
-        if last - first > (_DAY if after and before else timedelta(0)) or (after is None and before is None):
-            live |= begins & ends
-    return Days(
-        rolled=Q(billing_day__in=marked),
-        live=live or Q(pk__in=()),
-        months=Q(month__in=months),
-        rest=Q(billing_day__in=[day for day in marked if day not in within]),
-    )
-
-
-def _whole_months(start: date, end: date) -> list[date]:
-    """The rolled months that lie between the two days, both included."""
-    if end - start < _SHORTEST_MONTH:
-        return []
-    begun = RolledMonth.objects.filter(month__gte=start, month__lte=end).values_list("month", flat=True)
-    return [month for month in begun if periods.days_of(month)[-1] <= end]
-
-
-def sums(*, tenant_id: uuid.UUID | None, days: Days, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Sums per combination of `columns`: marked months and days from their roll-ups, others from usage and adjustments.
-
-    Besides those of `DailyUsage`, a column may be `month`, a day's first of the month.
-    """
-
-    def grouped(rows: QuerySet[Any], names: Sequence[str] = columns) -> QuerySet[Any, dict[str, Any]]:
-        return (rows.annotate(month=TruncMonth("billing_day")) if "month" in names else rows).values(*names)
-
-    monthly = not {"billing_day", "user_id"}.intersection(columns)
-    if monthly:
-        yield from rows_of(MonthlyUsage, tenant_id).filter(days.months).values(*columns).annotate(**_rolled_sums())
-    rolled = rows_of(DailyUsage, tenant_id).filter(days.rest if monthly else days.rolled)
-    yield from grouped(rolled).annotate(**_rolled_sums())
-    yield from grouped(rows_of(UsageRecord, tenant_id).filter(days.live)).annotate(**_live_sums())
-    unsaid = {name: NOT_OF_ADJUSTMENTS[name] for name in columns if name in NOT_OF_ADJUSTMENTS}
-    said = [name for name in columns if name not in unsaid]
-    adjustments = rows_of(Adjustment, tenant_id).filter(days.live)
-    money = {f"of_{name}": Sum(name) for name in ("cost_total_usd", "billed_usd")}
-    if said:
-        adjusted: Iterable[dict[str, Any]] = grouped(adjustments, said).annotate(**money)
-    else:
-        adjusted = [adjustments.aggregate(**money, of_rows=Count("pk"))]
-        adjusted = [row for row in adjusted if row["of_rows"]]
-    for found in adjusted:
-        yield {**unsaid, **found}
-
-
-def _rolled_sums() -> dict[str, Aggregate]:
-    return {f"of_{name}": Sum(name) for name in MEASURES}
-
-
-def _live_sums() -> dict[str, Aggregate]:
-    counts = {
-        "requests": Count("pk"),
-        "errors": Count("pk", filter=Q(status_code__gte=400)),
-        "byok_requests": Count("pk", filter=Q(used_byok=True)),
-        "latency_ms_sum": Sum("latency_ms"),
-    }
-    return {f"of_{name}": counts[name] if name in counts else Sum(name) for name in MEASURES}
 
 
 def _group(group_by: str, found: dict[str, Any]) -> Any:

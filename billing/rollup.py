@@ -7,6 +7,7 @@ roll-up under way, and then deletes it. A month is summed from its days when all
 (`RolledMonth`) goes with that of any of them, in the same way.
 """
 
+import uuid
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -18,12 +19,14 @@ from django.db.models import Count, Min, Q, Sum
 
 from billing import charges
 from billing.histograms import BUCKETS, bounds
-from billing.models import Adjustment, DailyUsage, RolledDay, UsageRecord
+from billing.models import Adjustment, DailyUsage, Hold, RolledDay, UsageRecord
 from billing.periods import days_of, month_of
-from billing.rollup_models import DailyCharge, MonthlyUsage, RolledMonth
+from billing.rollup_models import DailyCharge, DailyUserUsage, MonthlyUsage, MonthlyUserUsage, OpenDay, RolledMonth
+from tenants.ids import uuid7_of
 
 # Time zones reach from UTC-12 to UTC+14, so two days after a date began in UTC nobody's calendar shows it any more.
 OPEN_FOR = timedelta(days=2)
+_ON_ITS_WAY = timedelta(minutes=15)
 
 TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "total_tokens")
 MONEY = ("cost_total_usd", "billed_usd", "budget_usd")
@@ -45,30 +48,34 @@ def is_closed(*, day: date, now: datetime) -> bool:
 
 
 def roll_up_day(*, day: date, now: datetime) -> int:
-    """Rebuild the day's `DailyUsage` rows, of all tenants, and mark the day if it is closed. The number of rows.
+    """Rebuild the day's `DailyUsage` and `DailyUserUsage` rows, of all tenants, and mark the day if it is closed. The
+    number of the former.
 
-    A closed day also gets its `DailyCharge` rows, which statements read. A pruned day keeps what it has: its usage is
-    gone.
+    Of an open day they have what is settled for good (see `OpenDay`), and no adjustments. A closed day also gets its
+    `DailyCharge` rows, which statements read. A pruned day keeps what it has: its usage is gone.
     """
     closed = is_closed(day=day, now=now)
     # Summed before the transaction, since SQLite has one write lock for all and live requests need it. Rows are only
     # ever added, so if there are as many afterwards the sums are of all of them.
+    upto = None if closed else _settled_before(now)
     before = _number(day)
-    rows, charged = _rebuilt(day), _charged(day) if closed else []
+    made = _made(day, upto)
     with transaction.atomic(durable=True):
         _take_turn(day=day, now=now)
         if RolledDay.objects.filter(billing_day=day, pruned_at__isnull=False).exists():
             return DailyUsage.objects.filter(billing_day=day).count()
         if closed and _number(day) != before:
-            rows, charged = _rebuilt(day), _charged(day)
-        for model, made in ((DailyUsage, rows), (DailyCharge, charged)):
+            made = _made(day, upto)
+        for model, rows in made.items():
             model._default_manager.filter(billing_day=day).delete()
-            model._default_manager.bulk_create(made, batch_size=_BATCH)  # type: ignore[arg-type]  # each its own
-        RolledDay.objects.filter(billing_day=day).update(charges=len(charged))
-        if not closed:
+            model._default_manager.bulk_create(rows, batch_size=_BATCH)
+        RolledDay.objects.filter(billing_day=day).update(charges=len(made[DailyCharge]))
+        OpenDay.objects.filter(billing_day=day).delete()
+        if upto is not None:
             RolledDay.objects.filter(billing_day=day).delete()
+            OpenDay.objects.create(billing_day=day, upto=upto, rolled_at=now)
         _unmark_month(month=month_of(day), now=now)
-    return len(rows)
+    return len(made[DailyUsage])
 
 
 def roll_up(*, now: datetime) -> dict[str, int]:
@@ -93,14 +100,15 @@ def days_with_usage(*, before: date) -> list[date]:
 
 
 def roll_up_month(*, month: date, now: datetime) -> int | None:
-    """Sum the month's `MonthlyUsage` rows from its days, and mark it. The number of rows; None if a day lacks its mark.
+    """Sum the month's `MonthlyUsage` and `MonthlyUserUsage` rows from its days, and mark it. The number of the former;
+    None if a day lacks its mark.
 
     As with days, it is summed before the transaction, and only what nobody has changed since is written.
     """
     before = _marks(month, now)
     if before is None:
         return None
-    rows = _summed(month)
+    rows, users = _summed(month, MonthlyUsage, DailyUsage), _summed(month, MonthlyUserUsage, DailyUserUsage)
     with transaction.atomic(durable=True):
         mark = RolledMonth(month=month, rolled_at=now)
         RolledMonth.objects.bulk_create(
@@ -109,8 +117,9 @@ def roll_up_month(*, month: date, now: datetime) -> int | None:
         if _marks(month, now) != before:
             mark.delete()
             return None
-        MonthlyUsage.objects.filter(month=month).delete()
-        MonthlyUsage.objects.bulk_create(rows, batch_size=_BATCH)
+        for model, made in ((MonthlyUsage, rows), (MonthlyUserUsage, users)):
+            model._default_manager.filter(month=month).delete()
+            model._default_manager.bulk_create(made, batch_size=_BATCH)
     return len(rows)
 
 
@@ -140,12 +149,13 @@ def _marks(month: date, now: datetime) -> dict[date, datetime] | None:
     return marks
 
 
-def _summed(month: date) -> list[MonthlyUsage]:
-    same = [name for name in MonthlyUsage.DIMENSIONS if name != "month"]
+def _summed(month: date, model: Any, of: Any) -> list[Any]:
+    """The month's rows of `model`, summed from its days' rows of another."""
+    same = [name for name in model.DIMENSIONS if name != "month"]
     sums = {f"sum_{name}": Sum(name) for name in (*COUNTS, *MONEY)}
-    found = DailyUsage.objects.filter(billing_day__in=days_of(month)).order_by().values(*same).annotate(**sums)
+    found = of.objects.filter(billing_day__in=days_of(month)).order_by().values(*same).annotate(**sums)
     return [
-        MonthlyUsage(
+        model(
             month=month,
             **{name: row[name] for name in same},
             **{name: int(row[f"sum_{name}"]) for name in COUNTS},
@@ -179,13 +189,36 @@ def _number(day: date) -> int:
     return sum(model._default_manager.filter(billing_day=day).count() for model in (UsageRecord, Adjustment))
 
 
-def _rebuilt(day: date) -> list[DailyUsage]:
-    rows: dict[tuple[Any, ...], DailyUsage] = {}
-    for found in _usage(day):
-        row = _row(found)
+def _settled_before(now: datetime) -> uuid.UUID:
+    """The request id before which every request has its usage row, or will never have one. Ask before reading rows.
+
+    A row is written when its hold goes, in the same commit, so what is older than the oldest hold is settled; and a
+    request is held within seconds of its id, for which `_ON_ITS_WAY` is generous, clocks that differ included.
+    """
+    oldest = Hold.objects.order_by("pk").values_list("pk", flat=True).first()
+    recent = uuid7_of(round((now - _ON_ITS_WAY).timestamp() * 1000), 0)
+    return recent if oldest is None else min(oldest, recent)
+
+
+def _made(day: date, upto: uuid.UUID | None) -> dict[type[Any], list[Any]]:
+    """The day's roll-ups by their tables: of all rows if it is closed, else of those before `upto`."""
+    return {
+        DailyUsage: _rebuilt(day, DailyUsage, upto),
+        DailyUserUsage: _rebuilt(day, DailyUserUsage, upto),
+        DailyCharge: _charged(day) if upto is None else [],
+    }
+
+
+def _rebuilt(day: date, model: Any, upto: uuid.UUID | None) -> list[Any]:
+    """The day's rows of `model`: usage and adjustments by its dimensions; or the usage before `upto` alone."""
+    rows: dict[tuple[Any, ...], Any] = {}
+    for found in _usage(day, model, upto):
+        row = _row(found, model)
         rows[_place(row)] = row
-    for found in _adjustments(day):
-        row = _row({**NOT_OF_ADJUSTMENTS, "billing_day": day, **found})
+    if upto is not None:
+        return list(rows.values())
+    for found in _adjustments(day, model):
+        row = _row({**NOT_OF_ADJUSTMENTS, "billing_day": day, **found}, model)
         same = rows.setdefault(_place(row), row)
         if same is not row:
             for name in MONEY:
@@ -197,11 +230,11 @@ def _charged(day: date) -> list[DailyCharge]:
     return charges.as_rows(charges.of_rows(tenant_id=None, days=[day]))
 
 
-def _place(row: DailyUsage) -> tuple[Any, ...]:
-    return tuple(getattr(row, name) for name in DailyUsage.DIMENSIONS)
+def _place(row: Any) -> tuple[Any, ...]:
+    return tuple(getattr(row, name) for name in row.DIMENSIONS)
 
 
-def _usage(day: date) -> Iterator[dict[str, Any]]:
+def _usage(day: date, model: Any, upto: uuid.UUID | None) -> Iterator[dict[str, Any]]:
     """One pass over the day's usage in the database: sums, counts and both histograms of each combination."""
     sums = {f"sum_{name}": Sum(name) for name in (*TOKENS, *MONEY, "latency_ms")}
     counts = {
@@ -212,17 +245,17 @@ def _usage(day: date) -> Iterator[dict[str, Any]]:
         **_buckets("ttft_ms"),
     }
     found: Iterator[dict[str, Any]] = (
-        UsageRecord.objects.filter(billing_day=day)
+        UsageRecord.objects.filter(Q() if upto is None else Q(pk__lt=upto), billing_day=day)
         .order_by()
-        .values(*DailyUsage.DIMENSIONS)
+        .values(*model.DIMENSIONS)
         .annotate(**sums, **counts)
         .iterator()
     )
     return found
 
 
-def _adjustments(day: date) -> Iterator[dict[str, Any]]:
-    dimensions = [name for name in DailyUsage.DIMENSIONS if name not in NOT_OF_ADJUSTMENTS]
+def _adjustments(day: date, model: Any) -> Iterator[dict[str, Any]]:
+    dimensions = [name for name in model.DIMENSIONS if name not in NOT_OF_ADJUSTMENTS]
     found: Iterator[dict[str, Any]] = (
         Adjustment.objects.filter(billing_day=day)
         .order_by()
@@ -247,9 +280,9 @@ def _buckets(column: str) -> dict[str, Count]:
     return counts
 
 
-def _row(found: dict[str, Any]) -> DailyUsage:
-    return DailyUsage(
-        **{name: found[name] for name in DailyUsage.DIMENSIONS},
+def _row(found: dict[str, Any], model: Any) -> Any:
+    return model(
+        **{name: found[name] for name in model.DIMENSIONS},
         **{name: int(found.get(f"sum_{name}") or 0) for name in TOKENS},
         **{name: found.get(f"sum_{name}") or Decimal(0) for name in MONEY},
         requests=found.get("count_all", 0),

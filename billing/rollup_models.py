@@ -11,21 +11,11 @@ from tenants.fields import UsdField
 ZERO = Decimal(0)
 
 
-class UsageSums(models.Model):
-    """Exact sums of one combination of key, config, provider key, model and the rest."""
+class Sums(models.Model):
+    """Exact sums of some requests, and of the adjustments beside them."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     tenant_id = models.UUIDField()
-    key_id = models.UUIDField(null=True)
-    config_id = models.UUIDField(null=True)
-    credential_id = models.UUIDField(null=True, help_text="The provider key; none for one from the environment.")
-    provider_id = models.UUIDField(null=True)
-    provider_slug = models.CharField(max_length=64, blank=True)
-    model_id = models.UUIDField(null=True)
-    model_name = models.CharField(max_length=200, blank=True)
-    power_level = models.CharField(max_length=16, blank=True)
-    task_type = models.CharField(max_length=16, blank=True)
-    used_byok = models.BooleanField(default=False)
     requests = models.BigIntegerField(default=0)
     errors = models.BigIntegerField(default=0)
     byok_requests = models.BigIntegerField(default=0)
@@ -42,8 +32,26 @@ class UsageSums(models.Model):
         abstract = True
 
 
+class UsageSums(Sums):
+    """Of one combination of key, config, provider key, model and the rest."""
+
+    key_id = models.UUIDField(null=True)
+    config_id = models.UUIDField(null=True)
+    credential_id = models.UUIDField(null=True, help_text="The provider key; none for one from the environment.")
+    provider_id = models.UUIDField(null=True)
+    provider_slug = models.CharField(max_length=64, blank=True)
+    model_id = models.UUIDField(null=True)
+    model_name = models.CharField(max_length=200, blank=True)
+    power_level = models.CharField(max_length=16, blank=True)
+    task_type = models.CharField(max_length=16, blank=True)
+    used_byok = models.BooleanField(default=False)
+
+    class Meta:
+        abstract = True
+
+
 class MonthlyUsage(UsageSums):
-    """One month of the same dimensions as `DailyUsage`, without day and user. Summed from it."""
+    """One month of the same dimensions as `DailyUsage`, without the day. Summed from it."""
 
     DIMENSIONS = (
         "month", "tenant_id", "key_id", "config_id", "credential_id", "provider_id", "provider_slug", "model_id",
@@ -61,6 +69,62 @@ class MonthlyUsage(UsageSums):
 
     def __str__(self) -> str:
         return f"{self.month:%Y-%m} {self.provider_slug}/{self.model_name}"
+
+
+class DailyUserUsage(Sums):
+    """One day's usage of one user of a tenant. Apart from `DailyUsage`: users are so many that with them its rows would
+    be nearly as many as the requests."""
+
+    DIMENSIONS = ("billing_day", "tenant_id", "user_id")
+
+    billing_day = models.DateField()
+    user_id = models.TextField(blank=True)
+    latency_histogram = models.JSONField(default=dict, help_text="Requests by bucket of ms: histograms add up.")
+    ttft_histogram = models.JSONField(default=dict)
+
+    class Meta:
+        db_table = "billing_daily_user_usage"
+        indexes = [
+            models.Index(fields=["tenant_id", "billing_day"], name="daily_users_of_tenant"),
+            models.Index(fields=["billing_day"], name="daily_users_of_day"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.billing_day} {self.user_id}"
+
+
+class MonthlyUserUsage(Sums):
+    """One month's usage of one user of a tenant. Summed from `DailyUserUsage`."""
+
+    DIMENSIONS = ("month", "tenant_id", "user_id")
+
+    month = models.DateField(help_text="Its first day.")
+    user_id = models.TextField(blank=True)
+
+    class Meta:
+        db_table = "billing_monthly_user_usage"
+        indexes = [
+            models.Index(fields=["tenant_id", "month"], name="monthly_users_of_tenant"),
+            models.Index(fields=["month"], name="monthly_users_of_month"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.month:%Y-%m} {self.user_id}"
+
+
+class OpenDay(models.Model):
+    """A day that is not over whose roll-up has every request before `upto` (request ids are ordered by time), and none
+    after it: reports read those from the rows. Made anew by each run; adjustments of such a day are in no roll-up."""
+
+    billing_day = models.DateField(primary_key=True)
+    upto = models.UUIDField()
+    rolled_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "billing_open_days"
+
+    def __str__(self) -> str:
+        return str(self.billing_day)
 
 
 class RolledMonth(models.Model):

@@ -45,7 +45,7 @@ class DayOrTime(serializers.Field[date | datetime, str, str, Any]):
         return value.isoformat()
 
 
-def _from_and_to(fields: dict[str, Any], since: str, until: str) -> dict[str, Any]:
+def from_and_to(fields: dict[str, Any], since: str, until: str) -> dict[str, Any]:
     """`from` is a word of Python, so the field of that name cannot be an attribute."""
     fields["from"] = fields.pop(since)
     fields["to"] = fields.pop(until)
@@ -64,7 +64,7 @@ class UsageQuery(serializers.Serializer[Any]):
     config = serializers.UUIDField(required=False, help_text="The id of a config.")
 
     def get_fields(self) -> dict[str, Any]:
-        return _from_and_to(super().get_fields(), "since", "until")
+        return from_and_to(super().get_fields(), "since", "until")
 
 
 class AdminUsageQuery(UsageQuery):
@@ -80,7 +80,7 @@ class SpanQuery(serializers.Serializer[Any]):
     until = serializers.DateField(required=False, help_text="Last billing day, included. Default: today.")
 
     def get_fields(self) -> dict[str, Any]:
-        return _from_and_to(super().get_fields(), "since", "until")
+        return from_and_to(super().get_fields(), "since", "until")
 
 
 class SummaryQuery(SpanQuery):
@@ -218,7 +218,7 @@ class Summary(serializers.Serializer[Any]):
     results = SummaryRow(many=True)
 
     def get_fields(self) -> dict[str, Any]:
-        return _from_and_to(super().get_fields(), "since", "until")
+        return from_and_to(super().get_fields(), "since", "until")
 
 
 class TopModel(Measures):

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, URLResolver
 
-from billing.api import alerts, credits, statements, views  # noqa: A004 - named for what it serves
+from billing.api import alerts, credits, key_usage, statements, views  # noqa: A004 - named for what it serves
 from tenants.api.routes import route
 
 _ALL = {"get": "list", "post": "create"}
@@ -14,6 +14,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *route("me", views.WhoAmI),
     *route("llm/usage", views.UsageList),
     *route("llm/usage/summary", views.UsageSummary),
+    *route("keys/<str:key>/usage", key_usage.OwnKeyUsage),
+    *route("admin/tenants/<str:tenant>/keys/<str:key>/usage", key_usage.TenantKeyUsage),
     *route("llm/credits", credits.OwnCredits),
     *route("llm/adjustments", credits.OwnAdjustments),
     *route("admin/tenants/<str:tenant>/credits", credits.TenantCredits),

@@ -10,7 +10,9 @@ from rest_framework import viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing import reports
+from billing import reports, windows
+from billing.api.key_usage import KeyUsage, answer
+from billing.api.serializers import SpanQuery
 from billing.api.views import own_tenant
 from llm.api import filters
 from llm.api.byok_serializers import OwnKeySerializer, RotateOwnKeySerializer
@@ -18,6 +20,7 @@ from llm.catalog import credentials, validation
 from llm.models import ProviderCredential
 from tenants import scoping
 from tenants.api.audited import AuditedMixin, TenantView, actor_of, caller_of
+from tenants.api.views import id_of
 from tenants.models import Tenant
 
 
@@ -105,3 +108,16 @@ class OwnKeyViewSet(TenantView, AuditedMixin, viewsets.ModelViewSet[ProviderCred
         if row is None:
             raise scoping.missing(ProviderCredential)
         return Response(self.get_serializer(row).data, status=status)
+
+
+class OwnKeyUsage(TenantView):
+    """What one of the tenant's own provider keys has served: in all, by provider, model, power level and day."""
+
+    scope = "usage:read"
+
+    @extend_schema(operation_id="byok_key_usage", parameters=[SpanQuery], responses=KeyUsage)
+    def get(self, request: Request, own_key: str) -> Response:
+        tenant_id = own_tenant(request)
+        row = scoping.one(ProviderCredential, tenant_id=tenant_id, pk=id_of(own_key, ProviderCredential))
+        today = windows.billing_day(timezone.now(), caller_of(request).timezone)
+        return answer(request, tenant_id=tenant_id, column="credential_id", key=row.pk, today=today)

@@ -38,6 +38,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *route("llm/byok/keys/<str:own_key>", byok_views.OwnKeyViewSet, _DETAIL),
     *route("llm/byok/keys/<str:own_key>/validate", byok_views.OwnKeyViewSet, {"post": "validate"}),
     *route("llm/byok/keys/<str:own_key>/rotate", byok_views.OwnKeyViewSet, {"post": "rotate"}),
+    *route("llm/byok/keys/<str:own_key>/usage", byok_views.OwnKeyUsage),
     *route("llm/requests/<str:request_id>", RequestDetail),
     *route("admin/tenants/<str:tenant>/prices", OverrideViewSet, _LIST),
     *route("admin/tenants/<str:tenant>/prices/<str:price>", OverrideViewSet, {"get": "retrieve", "delete": "destroy"}),

@@ -1,5 +1,6 @@
 """Rows for the tests of reports, roll-ups and reconciliation. `spend` does in one transaction what the ledger does."""
 
+import itertools
 import uuid
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -9,11 +10,12 @@ from django.db import connection, transaction
 from billing import windows
 from billing.models import Adjustment, BudgetWindow, UsageRecord
 from tenants import keys
-from tenants.ids import uuid7
+from tenants.ids import uuid7_of
 from tenants.models import Tenant
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 TODAY = NOW.date()
+_COUNTED = itertools.count(1)
 LONG_AGO = TODAY - timedelta(days=10)  # closed
 
 
@@ -52,8 +54,10 @@ def _book(row):
 def spend(tenant_id, usd="0.01", *, day: date = TODAY, **fields):
     """One usage row costing `usd` on all three columns unless given, counted in the windows."""
     amount = Decimal(usd)
+    created_at = datetime.combine(day, datetime.min.time(), tzinfo=UTC) + timedelta(hours=9)
+    moment = fields.get("created_at", created_at)
     values = {
-        "id": uuid7(),
+        "id": uuid7_of(round(moment.timestamp() * 1000), next(_COUNTED)),  # in order of time, and of being made
         "provider_slug": "openai",
         "model_name": "gpt-4o",
         "prompt_tokens": 100,
@@ -66,7 +70,7 @@ def spend(tenant_id, usd="0.01", *, day: date = TODAY, **fields):
         "ttft_ms": 120,
         "status": "completed",
         "status_code": 200,
-        "created_at": datetime.combine(day, datetime.min.time(), tzinfo=UTC) + timedelta(hours=9),
+        "created_at": created_at,
         **fields,
     }
     with transaction.atomic():

@@ -96,8 +96,8 @@ def test_what_comes_while_a_month_is_summed_leaves_it_without_a_mark(monkeypatch
     rollup.roll_up(now=NOW)
     summed = rollup._summed
 
-    def meanwhile(month):
-        found = summed(month)
+    def meanwhile(*asked):
+        found = summed(*asked)
         settle_late(date(2026, 10, 1), tenant_id=acme.pk)
         return found
 

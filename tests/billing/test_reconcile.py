@@ -12,6 +12,7 @@ from django.db import connection, connections, transaction
 
 from billing import reconcile, rollup
 from billing.models import BudgetWindow, DailyUsage, Hold, RolledDay, UsageRecord
+from billing.rollup_models import OpenDay
 from tests.billing.made import LONG_AGO, NOW, TODAY, a_tenant, add, adjust, an_id, spend
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -75,7 +76,7 @@ def test_a_missing_window_is_found(acme):
 
 
 def test_usage_that_no_window_counted_is_found_in_each_window(acme):
-    row = spend(acme.pk, "5", key_id=an_id())
+    row = spend(acme.pk, "5", key_id=an_id(), created_at=NOW)
     UsageRecord.objects.filter(pk=row.pk).update(budget_usd=Decimal(6))
     assert len(differences()) == 4  # tenant and key, day and month
 
@@ -108,8 +109,15 @@ def test_money_in_the_wrong_row_of_a_roll_up_is_found(acme):
 
 def test_days_not_rolled_up_yet_are_no_difference(acme):
     RolledDay.objects.all().delete()
+    OpenDay.objects.all().delete()
     DailyUsage.objects.all().delete()
     assert differences() == []
+
+
+def test_a_wrong_roll_up_of_an_open_day_is_found(acme):
+    row = DailyUsage.objects.filter(billing_day=TODAY).first()
+    DailyUsage.objects.filter(pk=row.pk).update(requests=row.requests + 1)
+    assert differences() == [(f"roll-up {TODAY}", row.requests, row.requests + 1)]
 
 
 def test_a_mark_on_a_day_still_open_is_found(acme):
@@ -147,7 +155,8 @@ def test_under_traffic_it_never_sees_half_a_settlement(acme):
         try:
             while not stop.is_set():
                 with transaction.atomic():
-                    settled.append(spend(acme.pk, "0.0123", key_id=settled[0].key_id if settled else an_id()))
+                    key = settled[0].key_id if settled else an_id()
+                    settled.append(spend(acme.pk, "0.0123", key_id=key, created_at=NOW))
         except BaseException as error:
             failures.append(error)
             raise

@@ -6,7 +6,8 @@ from decimal import Decimal
 import pytest
 
 from billing import reports, rollup
-from billing.models import BudgetWindow, DailyUsage, UsageRecord
+from billing.models import BudgetWindow, DailyUsage, Hold, UsageRecord
+from billing.rollup_models import OpenDay
 from billing.windows import window_key
 from tenants.errors import InvalidValue
 from tests.billing.made import LONG_AGO, NOW, TODAY, a_key, a_tenant, adjust, an_id, spend
@@ -66,10 +67,33 @@ def test_a_rolled_up_day_reads_like_a_live_one(acme, group_by):
     assert summary(group_by, tenant=acme) == live
 
 
-def test_marked_days_are_read_from_their_roll_up_and_open_ones_live(acme):
+def test_days_are_read_from_their_roll_up_and_what_came_since_on_open_ones_live(acme):
     rollup.roll_up(now=NOW)
     DailyUsage.objects.update(requests=1000)
-    assert [row["requests"] for row in summary(tenant=acme)] == [3000, 3]  # three combinations on the old day
+    assert [row["requests"] for row in summary(tenant=acme)] == [
+        3000,
+        2000,
+    ]  # the old day: three combinations, one the adjustment
+    spend(acme.pk, day=TODAY, created_at=NOW)
+    adjust(acme, "0.5", day=TODAY)
+    assert [row["requests"] for row in summary(tenant=acme)] == [3000, 2001]
+    OpenDay.objects.all().delete()
+    assert [row["requests"] for row in summary(tenant=acme)] == [3000, 4]
+
+
+def test_an_open_day_is_rolled_up_as_far_as_nothing_is_under_way(acme):
+    held = spend(acme.pk, day=TODAY)  # its id is the next one's predecessor
+    UsageRecord.objects.filter(pk=held.pk).delete()
+    Hold.objects.create(
+        pk=held.pk, owner=an_id(), tenant_id=acme.pk, amount=1, windows=[], billing_day=TODAY, facts={}, created_at=NOW
+    )
+    spend(acme.pk, day=TODAY)
+    rollup.roll_up(now=NOW)
+    assert OpenDay.objects.get().upto == held.pk
+    assert [row["requests"] for row in summary(tenant=acme)][-1] == 4
+    Hold.objects.all().delete()
+    UsageRecord.objects.bulk_create([held])  # settled after the roll-up, older than what is rolled up
+    assert [row["requests"] for row in summary(tenant=acme)][-1] == 5
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from django.db.models import Sum
 
 from billing import rollup
 from billing.models import DailyUsage, RolledDay, UsageRecord
+from billing.rollup_models import DailyUserUsage
 from tests.billing.made import LONG_AGO, NOW, TODAY, a_tenant, adjust, an_id, spend
 
 pytestmark = pytest.mark.django_db
@@ -167,7 +168,8 @@ def test_roll_ups_of_one_day_at_the_same_time_take_turns():
     for thread in threads:
         thread.join()
     assert failures == []
-    assert DailyUsage.objects.count() == 20
+    assert (DailyUsage.objects.count(), DailyUserUsage.objects.count()) == (1, 20)
+    assert DailyUserUsage.objects.aggregate(all=Sum("requests"))["all"] == 20
     assert DailyUsage.objects.aggregate(all=Sum("requests"))["all"] == 20
 
 
@@ -213,15 +215,15 @@ def test_a_late_settlement_during_a_roll_up_waits_and_takes_the_mark_away(monkey
 def test_what_is_settled_while_a_closed_day_is_summed_is_in_its_roll_up(monkeypatch):
     acme = a_tenant()
     spend(acme.pk, "1", day=LONG_AGO)
-    rebuilt = rollup._rebuilt
+    made = rollup._made
 
-    def meanwhile(day):
-        rows = rebuilt(day)
+    def meanwhile(day, closed):
+        rows = made(day, closed)
         if UsageRecord.objects.count() == 1:
             spend(acme.pk, "2", day=day)
         return rows
 
-    monkeypatch.setattr(rollup, "_rebuilt", meanwhile)
+    monkeypatch.setattr(rollup, "_made", meanwhile)
     rollup.roll_up_day(day=LONG_AGO, now=NOW)
     assert DailyUsage.objects.aggregate(all=Sum("cost_total_usd"))["all"] == Decimal(3)
     assert RolledDay.objects.exists()

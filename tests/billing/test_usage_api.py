@@ -187,7 +187,8 @@ def test_the_summary_counts_what_is_rolled_up_and_what_is_live(api, acme, globex
     old = today() - timedelta(days=9)
     spend(acme.pk, "0.25", day=old, key_id=api.key.pk)
     rollup.roll_up(now=timezone.now())
-    spend(acme.pk, "1.10", day=today(), key_id=api.key.pk, used_byok=True, status_code=500, billed_usd=Decimal(0))
+    spent = {"used_byok": True, "status_code": 500, "billed_usd": Decimal(0), "created_at": timezone.now()}
+    spend(acme.pk, "1.10", day=today(), key_id=api.key.pk, **spent)
     adjust(acme, "-0.05", day=today())
 
     page = api.get("/api/v1/llm/usage/summary")

@@ -66,11 +66,15 @@ class Books:
 
     def run(self, *arguments: str) -> Any:
         """This module as a program on the scratch database."""
-        command = [sys.executable, "-m", "tests.faults.books", *arguments]
+        return json.loads(self.program("-m", "tests.faults.books", *arguments))
+
+    def program(self, *arguments: str) -> str:
+        """Python with these arguments on the scratch database; the last line it prints. Raises RuntimeError."""
+        command = [sys.executable, *arguments]
         done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(done.stderr[-3000:])
-        return json.loads(done.stdout.strip().splitlines()[-1])
+        return done.stdout.strip().splitlines()[-1]
 
     def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "manage.py", *arguments]

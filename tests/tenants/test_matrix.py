@@ -60,6 +60,7 @@ TABLE = {
     "me": _reads("usage:read"),
     "keys": Row("manage", {"GET": (200, None), "POST": (201, {"name": "new"})}),
     "keys/<key>": Row("manage", {"GET": (200, None), "DELETE": (204, None)}),
+    "keys/<key>/usage": _reads("usage:read"),
     "keys/<key>/rotate": Row("manage", {"POST": (201, {})}),
     "members": Row("manage", {"GET": (200, None), "POST": (201, {"username": "newcomer"})}),
     "members/<member>": Row("manage", {"GET": (200, None), "PATCH": (200, {"role": "viewer"}), "DELETE": (204, None)}),
@@ -68,6 +69,7 @@ TABLE = {
         "configs",
         {"GET": (200, None), "PUT": (200, {"name": "new"}), "PATCH": (200, {"weight": 5}), "DELETE": (204, None)},
     ),
+    "llm/byok/keys/<own_key>/usage": _reads("usage:read"),
     "llm/byok/keys/<own_key>/validate": Row("configs", {"POST": (200, None)}),
     # Nobody answers at its provider, so the new secret cannot be asked about.
     "llm/byok/keys/<own_key>/rotate": Row("configs", {"POST": (503, {"api_key": "sk-new-0123456789abcdef"})}),
@@ -101,6 +103,7 @@ TABLE = {
     "admin/tenants/<tenant>/resume": Row("tenants.change_tenant", {"POST": (200, {})}),
     "admin/tenants/<tenant>/keys": Row("tenants.{verb}_apikey", {"GET": (200, None), "POST": (201, {"name": "new"})}),
     "admin/tenants/<tenant>/keys/<key>": Row("tenants.{verb}_apikey", {"GET": (200, None), "DELETE": (204, None)}),
+    "admin/tenants/<tenant>/keys/<key>/usage": _reads("billing.view_usagerecord"),
     "admin/tiers": _reads("tenants.{verb}_tierterms"),
     "admin/tiers/<tier>": Row(
         "tenants.{verb}_tierterms",

@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.urls import URLPattern, path
 
 from billing.admin import drift
-from tollgate.admin import health, jobs, people, tenants, usage
+from tollgate.admin import health, jobs, keys, people, tenants, usage
 
 
 def _pages() -> list[URLPattern]:
@@ -22,4 +22,4 @@ admin.site.index_template = "tollgate/admin/index.html"
 admin.site.index_title = "Overview"
 admin.site.extra_urls = _pages  # type: ignore[attr-defined]  # unfold's site asks for it
 
-__all__ = ["jobs", "people", "tenants"]
+__all__ = ["jobs", "keys", "people", "tenants"]

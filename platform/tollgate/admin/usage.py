@@ -18,7 +18,8 @@ from django.utils import timezone
 from billing import breakdown
 from billing.breakdown import Group
 from billing.models import Adjustment
-from billing.reports import Totals, days_of, rows_of
+from billing.snapshot import reading
+from billing.sums import Totals, days_of, rows_of
 from tenants.models import Membership, Tenant
 from tollgate.admin import dashboard, period, usage_figures
 from tollgate.admin.period import Question
@@ -38,6 +39,8 @@ def page(request: HttpRequest) -> HttpResponse:
     problems = list(question.problems.values())
     if question.tenant and tenant_id is None:
         problems.append(f"There is no tenant “{question.tenant}”. Choose one of the list; shown are all.")
+    with reading():
+        found = _found(question, tenant_id, tenants)
     context = {
         **admin.site.each_context(request),
         "title": "Usage",
@@ -48,7 +51,7 @@ def page(request: HttpRequest) -> HttpResponse:
         "listed_tenants": list(tenants.values())[:MOST_LISTED],
         "near": dashboard.near_limit(now.date()),
         "tenant": question.tenant if tenant_id is not None else "",
-        **usage_figures.context(_found(question, tenant_id, tenants)),
+        **usage_figures.context(found),
     }
     return TemplateResponse(request, "tollgate/admin/usage.html", context)
 

@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from billing import breakdown
 from billing.breakdown import Group, Times
-from billing.reports import Totals
+from billing.sums import Totals
 from tenants.admin import dress
 from tollgate.admin import period
 from tollgate.admin.charts import BAD, PALETTE, REST, Cell, Chart, Series

@@ -1,0 +1,1 @@
+"""Ten million usage rows: made, rolled up, and asked over HTTP."""
