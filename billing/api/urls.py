@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, URLResolver
 
-from billing.api import alerts, credits, key_usage, statements, views  # noqa: A004 - named for what it serves
+from billing.api import alerts, credits, exports, key_usage, statements, views  # noqa: A004 - named for what it serves
 from tenants.api.routes import route
 
 _ALL = {"get": "list", "post": "create"}
@@ -14,6 +14,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *route("me", views.WhoAmI),
     *route("llm/usage", views.UsageList),
     *route("llm/usage/summary", views.UsageSummary),
+    *route("llm/usage/export", exports.UsageExport),
     *route("keys/<str:key>/usage", key_usage.OwnKeyUsage),
     *route("admin/tenants/<str:tenant>/keys/<str:key>/usage", key_usage.TenantKeyUsage),
     *route("llm/credits", credits.OwnCredits),
@@ -23,6 +24,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *route("admin/tenants/<str:tenant>/adjustments", credits.TenantAdjustments),
     *route("admin/usage", views.AdminUsageList),
     *route("admin/usage/summary", views.AdminUsageSummary),
+    *route("admin/usage/export", exports.AdminUsageExport),
     *route("admin/usage/top-models", views.AdminTopModels),
     *route("statements", statements.StatementList),
     *route("statements/<str:month>", statements.StatementView),

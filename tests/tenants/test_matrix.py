@@ -80,6 +80,7 @@ TABLE = {
     "admin/tenants/<tenant>/statements/<month>/finalise": Row("billing.add_statement", {"POST": (201, None)}),
     "llm/usage": _reads("usage:read"),
     "llm/usage/summary": _reads("usage:read"),
+    "llm/usage/export": _reads("usage:read"),
     "llm/requests/<request_id>": _reads("usage:read"),
     "llm/credits": _reads("usage:read"),
     "llm/adjustments": _reads("usage:read"),
@@ -147,6 +148,7 @@ TABLE = {
     "admin/alerts/subscriptions/<subscription>/test": Row("billing.change_alertsubscription", {"POST": (200, None)}),
     "admin/usage": _reads("billing.view_usagerecord"),
     "admin/usage/summary": _reads("billing.view_usagerecord"),
+    "admin/usage/export": _reads("billing.view_usagerecord"),
     "admin/usage/top-models": _reads("billing.view_usagerecord"),
     "admin/llm/providers": Row(
         "llm.{verb}_llmprovider", {"GET": (200, None), "POST": (201, {"slug": "new", "base_url": "http://x/v1"})}
