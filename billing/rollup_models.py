@@ -123,7 +123,7 @@ class SliceSums(Sums):
     `tenant_id` is one tenant; none: all of them together.
     """
 
-    tenant_id = models.UUIDField(null=True)
+    tenant_id = models.UUIDField(null=True)  # type: ignore[assignment]  # of all, which no other sums are
     cut = models.CharField(max_length=16)
     provider_slug = models.CharField(max_length=64, blank=True)
     model_name = models.CharField(max_length=200, blank=True)

@@ -1,5 +1,5 @@
-"""Slices: a day's or a month's usage by few columns, of each tenant and of all together, so that a report reads about as
-many rows as it shows. `made` sums them from the day's `DailyUsage`; `smallest` says which table a report reads.
+"""Slices: a day's or a month's usage by few columns, of each tenant and of all together, so that a report reads about
+as many rows as it shows. `made` sums them from the day's `DailyUsage`; `smallest` says which table a report reads.
 """
 
 import uuid

@@ -161,7 +161,7 @@ def _whole_months(start: date, end: date) -> list[date]:
 def rolled_up(
     columns: Collection[str], *, tenant_id: uuid.UUID | None, days: Days
 ) -> tuple[QuerySet[Any], QuerySet[Any]]:
-    """The rows of days and of months, in the smallest roll-ups that have these columns. Not yet of the days asked for."""
+    """The rows of all days and of all months, in the smallest roll-ups that have these columns."""
     daily, monthly = slices.smallest(columns, tenant_id=tenant_id, sliced=days.sliced)
     return rows_of(daily[0], tenant_id).filter(**daily[1]), rows_of(monthly[0], tenant_id).filter(**monthly[1])
 

@@ -39,7 +39,8 @@ _MADE = {
     "created_at": "at",
 }
 _ROLLED = """
-INSERT INTO billing_rolled_days (billing_day, rolled_at, slices) SELECT DISTINCT billing_day, now(), 0 FROM llm_usage_logs
+INSERT INTO billing_rolled_days (billing_day, rolled_at, slices)
+SELECT DISTINCT billing_day, now(), 0 FROM llm_usage_logs
 """
 
 
