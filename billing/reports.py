@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from django.db.models import CharField, Min, Q, QuerySet
+from django.db.models import CharField, Q, QuerySet
 from django.db.models.functions import Cast
 
 from billing import forecast, rare, windows
@@ -211,8 +211,7 @@ def usage_rows(*, tenant_id: uuid.UUID | None, wanted: Wanted) -> QuerySet[Usage
         only &= _named(wanted.provider, "provider_id", Q(provider_slug=wanted.provider))
     if wanted.model is not None:
         slug, _, name = wanted.model.partition("/")
-        named = Q(provider_slug__in=_slugs(), model_name=wanted.model)  # with the provider, the index finds it
-        named |= Q(provider_slug=slug, model_name=name) if name else Q()
+        named = Q(model_name=wanted.model) | (Q(provider_slug=slug, model_name=name) if name else Q())
         only &= _named(wanted.model, "model_id", named)
     if wanted.config_id is not None:
         only &= Q(config_id=wanted.config_id)
@@ -230,16 +229,6 @@ def _id_near(moment: date | datetime, operator: str) -> uuid.UUID:
         return uuid7_of(max(0, round(near.timestamp() * 1000)), 0 if operator == "gte" else 1 << 73)
     except (OverflowError, ValueError):  # the ends of the calendar
         return uuid.UUID(int=0 if operator == "gte" else (1 << 128) - 1)
-
-
-def _slugs() -> list[str]:
-    """Every provider that ever served a request: one step of the index on models each, however many rows there are."""
-    found: list[str] = []
-    slug: str | None = UsageRecord.objects.aggregate(first=Min("provider_slug"))["first"]
-    while slug is not None:
-        found.append(slug)
-        slug = UsageRecord.objects.filter(provider_slug__gt=slug).aggregate(first=Min("provider_slug"))["first"]
-    return found
 
 
 def _named(text: str, id_column: str, named: Q) -> Q:

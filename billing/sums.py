@@ -42,10 +42,10 @@ class Totals:
 
     def add(self, found: dict[str, Any]) -> None:
         """Add the sums of one query row, in columns named `of_<measure>`; missing ones and nulls are nothing."""
-        for name in MEASURES:
-            value = found.get(f"of_{name}") or 0
-            # PostgreSQL's sum of a bigint is a numeric: counts are made whole again.
-            setattr(self, name, getattr(self, name) + (value if name.endswith("_usd") else int(value)))
+        for name, column, is_money in _COLUMNS:
+            if value := found.get(column):
+                # PostgreSQL's sum of a bigint is a numeric: counts are made whole again.
+                setattr(self, name, getattr(self, name) + (value if is_money else int(value)))
 
     def include(self, other: "Totals") -> None:
         """Add another group's sums."""
@@ -69,6 +69,7 @@ class Totals:
 
 
 MEASURES = tuple(field.name for field in fields(Totals))
+_COLUMNS = tuple((name, f"of_{name}", name.endswith("_usd")) for name in MEASURES)
 
 
 def average_usd(total: Decimal, number: int) -> Decimal:
