@@ -205,7 +205,7 @@ def usage_rows(*, tenant_id: uuid.UUID | None, wanted: Wanted) -> QuerySet[Usage
             # Days as text, so that no database takes the index on the day, sorts all that is under it and shows fifty.
             column, asked = ("created_at", moment) if isinstance(moment, datetime) else ("as_text", moment.isoformat())
             rows = rows.alias(as_text=Cast("billing_day", CharField()))
-            rows = rows.filter(**{f"{column}__{operator}": asked, f"pk__{operator}": _id_near(moment, operator)})
+            rows = rows.filter(**{f"{column}__{operator}": asked, f"pk__{operator}": id_near(moment, operator)})
     only = Q()
     if wanted.provider is not None:
         only &= _named(wanted.provider, "provider_id", Q(provider_slug=wanted.provider))
@@ -220,7 +220,7 @@ def usage_rows(*, tenant_id: uuid.UUID | None, wanted: Wanted) -> QuerySet[Usage
     return rare.narrowed(rows, tenant_id=tenant_id, only=only) if only else rows
 
 
-def _id_near(moment: date | datetime, operator: str) -> uuid.UUID:
+def id_near(moment: date | datetime, operator: str) -> uuid.UUID:
     """A request id that is surely beyond those of the days or times asked for. Lists are read in the order of ids, and
     ids are ordered by time: without such a bound, a week long ago is looked for from the newest request on."""
     try:

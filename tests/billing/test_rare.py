@@ -78,6 +78,6 @@ def test_a_common_model_is_known_from_its_months_alone(
     rollup.roll_up(now=NOW)
     rollup.roll_up_months(now=NOW)
     monkeypatch.setattr(rare, "FEW", 3)
-    with django_assert_num_queries(3):  # months, marks, and how many in each month
+    with django_assert_num_queries(4):  # whether any day is rolled up, months, marks, and how many in each month
         rows = reports.usage_rows(tenant_id=acme.pk, wanted=Wanted(provider="openai"))
     assert not looked_up(rows)
