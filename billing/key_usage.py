@@ -22,7 +22,8 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "power_level": ("power_level",),
     "day": ("billing_day",),
 }
-_COLUMNS = ("billing_day", "provider_slug", "model_name", "power_level")
+# By day they are few, and all else is in the months: together they would be the days of each model.
+_READ = (("billing_day",), ("provider_slug", "model_name", "power_level"))
 _SHARE = Decimal("0.0001")
 
 
@@ -30,16 +31,19 @@ def of_key(*, tenant_id: uuid.UUID, column: KeyColumn, key: uuid.UUID, start: da
     """`total`, and `by_provider`, `by_model`, `by_power_level` (dearest first), `by_day` (in order, days without any
     left out): rows as `reports.summary`, each with `byok_share` (0 to 1, of its requests).
 
-    Adjustments of an API key count in the money; none is of a provider key. One read of each roll-up for all of it.
+    Adjustments of an API key count in the money; none is of a provider key.
     """
     groups: dict[str, dict[tuple[Any, ...], Totals]] = {name: defaultdict(Totals) for name in PARTS}
     whole = Totals()
     with reading():
         days = days_of(start, end)
-        for found in sums(tenant_id=tenant_id, days=days, columns=_COLUMNS, only=Q(**{column: key})):
-            whole.add(found)
-            for name, columns in PARTS.items():
-                groups[name][tuple(found[one] for one in columns)].add(found)
+        for read in _READ:
+            parts = {name: columns for name, columns in PARTS.items() if set(columns) <= set(read)}
+            for found in sums(tenant_id=tenant_id, days=days, columns=read, only=Q(**{column: key})):
+                if "day" in parts:
+                    whole.add(found)
+                for name, columns in parts.items():
+                    groups[name][tuple(found[one] for one in columns)].add(found)
     return {"total": _row(whole), **{f"by_{name}": _rows(name, found) for name, found in groups.items()}}
 
 

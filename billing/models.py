@@ -284,6 +284,7 @@ class RolledDay(models.Model):
     billing_day = models.DateField(primary_key=True)
     rolled_at = models.DateTimeField()
     charges = models.IntegerField(null=True, help_text="How many DailyCharge rows it has. Empty: none were made.")
+    slices = models.IntegerField(null=True, help_text="How many DailySlice rows it has. Empty: none were made.")
     pruned_at = models.DateTimeField(null=True, help_text="When its usage rows were given up to retention.")
 
     class Meta:

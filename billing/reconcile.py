@@ -16,12 +16,12 @@ from typing import Any
 
 from django.db.models import Count, Q, QuerySet, Sum
 
-from billing import charges, prepaid, rollup, windows
+from billing import charges, prepaid, rollup, slices, windows
 from billing.credit_models import CreditEntry
 from billing.models import Adjustment, BudgetWindow, DailyUsage, Hold, RolledDay, UsageRecord
 from billing.periods import days_of
 from billing.rollup import NOT_OF_ADJUSTMENTS, is_closed
-from billing.rollup_models import DailyCharge, DailyUserUsage, MonthlyUsage, MonthlyUserUsage, OpenDay, RolledMonth
+from billing.rollup_models import COUNTS, DailyCharge, DailySlice, DailyUserUsage, OpenDay, RolledMonth
 from billing.snapshot import snapshot
 from billing.statement_models import Statement
 
@@ -161,6 +161,7 @@ def _rolled_days(now: datetime) -> Iterator[Difference]:
     for day, upto in OpenDay.objects.order_by("pk").values_list("pk", "upto"):
         for model in (DailyUsage, DailyUserUsage):
             yield from _compare(f"roll-up {day}", _of_rows(day, model, upto), _of_roll_up(day, model.DIMENSIONS, model))
+        yield from _slices(day)
 
 
 def of_day(mark: RolledDay) -> Iterator[Difference]:
@@ -168,22 +169,50 @@ def of_day(mark: RolledDay) -> Iterator[Difference]:
     day, rolled = mark.billing_day, charges.rolled_up(tenant_id=None, days=[mark.billing_day])
     if mark.pruned_at is not None:
         yield from _compare(f"roll-up {day}", _of_charges(day, rolled), _of_roll_up(day, _COARSE))
-        return
-    for model in (DailyUsage, DailyUserUsage):
-        yield from _compare(f"roll-up {day}", _of_rows(day, model), _of_roll_up(day, model.DIMENSIONS, model))
-    if mark.charges is not None:
-        live = charges.of_rows(tenant_id=None, days=[day])
-        yield from _compare(f"charges {day}", _flat(live), _flat(rolled))
+    else:
+        for model in (DailyUsage, DailyUserUsage):
+            yield from _compare(f"roll-up {day}", _of_rows(day, model), _of_roll_up(day, model.DIMENSIONS, model))
+        if mark.charges is not None:
+            live = charges.of_rows(tenant_id=None, days=[day])
+            yield from _compare(f"charges {day}", _flat(live), _flat(rolled))
+    if mark.slices is not None:
+        yield from _slices(day)
+
+
+def _slices(day: date) -> Iterator[Difference]:
+    """Each cut of a day, of each tenant and of all, against its `DailyUsage`, histograms included."""
+    expected: dict[str, Decimal] = defaultdict(Decimal)
+    found: dict[str, Decimal] = defaultdict(Decimal)
+    usage, sliced = (model._default_manager.filter(billing_day=day).order_by() for model in (DailyUsage, DailySlice))
+    row: Any
+    for row in usage.values().iterator():
+        for cut, columns in slices.CUTS.items():
+            values = ", ".join(str(row[name]) for name in columns)
+            _count(expected, f"{cut}: {values} (tenant_id={row['tenant_id']})", row)
+            if cut in slices.SHARED:
+                _count(expected, f"{cut}: {values} (tenant_id=None)", row)
+    for row in sliced.values().iterator():
+        values = ", ".join(str(row[name]) for name in slices.CUTS.get(row["cut"], ()))
+        _count(found, f"{row['cut']}: {values} (tenant_id={row['tenant_id']})", row)
+    return _compare(f"slices {day}", expected, found)
+
+
+def _count(figures: dict[str, Decimal], where: str, row: dict[str, Any]) -> None:
+    for name in (*COUNTS, *_MONEY):
+        figures[f"{name} of {where}"] += row[name]
+    for name in ("latency_histogram", "ttft_histogram"):
+        for bucket, count in row[name].items():
+            figures[f"{name} {bucket} of {where}"] += count
 
 
 def _rolled_months(now: datetime) -> Iterator[Difference]:
     """Each rolled month against the roll-ups of its days, a month at a time."""
-    names = (*rollup.COUNTS, *_MONEY)
+    names = (*COUNTS, *_MONEY)
     for month in RolledMonth.objects.order_by("pk").values_list("pk", flat=True):
         if not rollup.is_complete(month=month, now=now):
             where = f"{month:%Y-%m}, of which a day has none"
             yield Difference(figure="roll-up marks", where=where, expected=ZERO, found=Decimal(1))
-        for daily, monthly in ((DailyUsage, MonthlyUsage), (DailyUserUsage, MonthlyUserUsage)):
+        for monthly, daily in rollup.OF_MONTHS:
             expected: dict[str, Decimal] = defaultdict(Decimal)
             found: dict[str, Decimal] = defaultdict(Decimal)
             of_days: Any = daily._default_manager.filter(billing_day__in=days_of(month))
@@ -259,7 +288,9 @@ def _flat(found: charges.Charges) -> dict[str, Decimal]:
 def _add(figures: dict[str, Decimal], found: dict[str, Any], names: tuple[str, ...]) -> None:
     """Add the sums of one combination of dimensions under names that say which combination it is."""
     said = (
-        f"{name}={found[name]}" for name in (*DailyUsage.DIMENSIONS, "user_id") if found.get(name) not in {None, ""}
+        f"{name}={found[name]}"
+        for name in (*DailyUsage.DIMENSIONS, "user_id", "cut")
+        if found.get(name) not in {None, ""}
     )
     where = ", ".join(said)
     for name in names:

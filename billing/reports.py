@@ -12,10 +12,10 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from django.db.models import CharField, Min, Q, QuerySet
+from django.db.models import CharField, Q, QuerySet
 from django.db.models.functions import Cast
 
-from billing import forecast, windows
+from billing import forecast, rare, windows
 from billing.models import BudgetWindow, DailyUsage, RolledDay, UsageRecord
 from billing.snapshot import reading
 from billing.sums import Totals, average_ms, days_of, live_sums, rolled_sums, rows_of, sums
@@ -24,7 +24,8 @@ from tenants.ids import uuid7_of
 from tenants.models import ApiKey
 
 ZERO = Decimal(0)
-_NEAR = timedelta(days=2)
+# How far from midnight in UTC a date begins and ends around the world, and an hour.
+_NEAR = {"gte": timedelta(hours=-15), "lte": timedelta(hours=37)}
 
 # What a summary can be grouped by, and the columns that decide it.
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -204,37 +205,30 @@ def usage_rows(*, tenant_id: uuid.UUID | None, wanted: Wanted) -> QuerySet[Usage
             # Days as text, so that no database takes the index on the day, sorts all that is under it and shows fifty.
             column, asked = ("created_at", moment) if isinstance(moment, datetime) else ("as_text", moment.isoformat())
             rows = rows.alias(as_text=Cast("billing_day", CharField()))
-            rows = rows.filter(**{f"{column}__{operator}": asked, f"pk__{operator}": _id_near(moment, operator)})
+            rows = rows.filter(**{f"{column}__{operator}": asked, f"pk__{operator}": id_near(moment, operator)})
+    only = Q()
     if wanted.provider is not None:
-        rows = rows.filter(_named(wanted.provider, "provider_id", Q(provider_slug=wanted.provider)))
+        only &= _named(wanted.provider, "provider_id", Q(provider_slug=wanted.provider))
     if wanted.model is not None:
         slug, _, name = wanted.model.partition("/")
-        named = Q(provider_slug__in=_slugs(), model_name=wanted.model)  # with the provider, the index finds it
-        named |= Q(provider_slug=slug, model_name=name) if name else Q()
-        rows = rows.filter(_named(wanted.model, "model_id", named))
-    exact = {"status": wanted.status, "key_id": wanted.key_id, "config_id": wanted.config_id}
-    return rows.filter(**{name: value for name, value in exact.items() if value is not None})
+        named = Q(model_name=wanted.model) | (Q(provider_slug=slug, model_name=name) if name else Q())
+        only &= _named(wanted.model, "model_id", named)
+    if wanted.config_id is not None:
+        only &= Q(config_id=wanted.config_id)
+    exact = {"status": wanted.status, "key_id": wanted.key_id}
+    rows = rows.filter(only, **{name: value for name, value in exact.items() if value is not None})
+    return rare.narrowed(rows, tenant_id=tenant_id, only=only) if only else rows
 
 
-def _id_near(moment: date | datetime, operator: str) -> uuid.UUID:
+def id_near(moment: date | datetime, operator: str) -> uuid.UUID:
     """A request id that is surely beyond those of the days or times asked for. Lists are read in the order of ids, and
     ids are ordered by time: without such a bound, a week long ago is looked for from the newest request on."""
-    day = moment.date() if isinstance(moment, datetime) else moment
-    try:  # two days: a date begins and ends half a day apart around the world
-        near = datetime.combine(day + (_NEAR if operator == "lte" else -_NEAR), datetime.min.time(), tzinfo=UTC)
+    try:
+        day = moment.astimezone(UTC).date() if isinstance(moment, datetime) else moment
+        near = datetime.combine(day, datetime.min.time(), tzinfo=UTC) + _NEAR[operator]
         return uuid7_of(max(0, round(near.timestamp() * 1000)), 0 if operator == "gte" else 1 << 73)
     except (OverflowError, ValueError):  # the ends of the calendar
         return uuid.UUID(int=0 if operator == "gte" else (1 << 128) - 1)
-
-
-def _slugs() -> list[str]:
-    """Every provider that ever served a request: one step of the index on models each, however many rows there are."""
-    found: list[str] = []
-    slug: str | None = UsageRecord.objects.aggregate(first=Min("provider_slug"))["first"]
-    while slug is not None:
-        found.append(slug)
-        slug = UsageRecord.objects.filter(provider_slug__gt=slug).aggregate(first=Min("provider_slug"))["first"]
-    return found
 
 
 def _named(text: str, id_column: str, named: Q) -> Q:

@@ -17,20 +17,29 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Count, Min, Q, Sum
 
-from billing import charges
+from billing import charges, slices
 from billing.histograms import BUCKETS, bounds
 from billing.models import Adjustment, DailyUsage, Hold, RolledDay, UsageRecord
 from billing.periods import days_of, month_of
-from billing.rollup_models import DailyCharge, DailyUserUsage, MonthlyUsage, MonthlyUserUsage, OpenDay, RolledMonth
+from billing.rollup_models import (
+    COUNTS,
+    MONEY,
+    TOKENS,
+    DailyCharge,
+    DailySlice,
+    DailyUserUsage,
+    MonthlySlice,
+    MonthlyUsage,
+    MonthlyUserUsage,
+    OpenDay,
+    RolledMonth,
+)
 from tenants.ids import uuid7_of
 
 # Time zones reach from UTC-12 to UTC+14, so two days after a date began in UTC nobody's calendar shows it any more.
 OPEN_FOR = timedelta(days=2)
 _ON_ITS_WAY = timedelta(minutes=15)
 
-TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "total_tokens")
-MONEY = ("cost_total_usd", "billed_usd", "budget_usd")
-COUNTS = ("requests", "errors", "byok_requests", *TOKENS, "latency_ms_sum")
 # What an adjustment does not say; its money stands in the row that says the same of the rest.
 NOT_OF_ADJUSTMENTS: dict[str, Any] = {
     "credential_id": None,
@@ -39,6 +48,12 @@ NOT_OF_ADJUSTMENTS: dict[str, Any] = {
     "task_type": "",
     "used_byok": False,
 }
+# Each table of months, and that of days which it is summed from.
+OF_MONTHS: tuple[tuple[Any, Any], ...] = (
+    (MonthlyUsage, DailyUsage),
+    (MonthlyUserUsage, DailyUserUsage),
+    (MonthlySlice, DailySlice),
+)
 _BATCH = 500
 
 
@@ -48,8 +63,8 @@ def is_closed(*, day: date, now: datetime) -> bool:
 
 
 def roll_up_day(*, day: date, now: datetime) -> int:
-    """Rebuild the day's `DailyUsage` and `DailyUserUsage` rows, of all tenants, and mark the day if it is closed. The
-    number of the former.
+    """Rebuild the day's `DailyUsage`, `DailyUserUsage` and `DailySlice` rows, of all tenants, and mark the day if it is
+    closed. The number of the first.
 
     Of an open day they have what is settled for good (see `OpenDay`), and no adjustments. A closed day also gets its
     `DailyCharge` rows, which statements read. A pruned day keeps what it has: its usage is gone.
@@ -69,7 +84,8 @@ def roll_up_day(*, day: date, now: datetime) -> int:
         for model, rows in made.items():
             model._default_manager.filter(billing_day=day).delete()
             model._default_manager.bulk_create(rows, batch_size=_BATCH)
-        RolledDay.objects.filter(billing_day=day).update(charges=len(made[DailyCharge]))
+        numbers = {"charges": len(made[DailyCharge]), "slices": len(made[DailySlice])}
+        RolledDay.objects.filter(billing_day=day).update(**numbers)
         OpenDay.objects.filter(billing_day=day).delete()
         if upto is not None:
             RolledDay.objects.filter(billing_day=day).delete()
@@ -82,11 +98,25 @@ def roll_up(*, now: datetime) -> dict[str, int]:
     """Roll up every day that has usage or adjustments and no mark, oldest first: {ISO day: rows written}.
 
     Days missed while no worker ran are caught up; days still open are rolled again each time, and lose the mark that a
-    clock which ran ahead has given them.
+    clock which ran ahead has given them. Days rolled up before there were slices get theirs, pruned ones too.
     """
+    for day in RolledDay.objects.filter(charges__isnull=False, slices__isnull=True).values_list("pk", flat=True):
+        slice_day(day=day)
     marks = RolledDay.objects.filter(charges__isnull=False).values_list("billing_day", flat=True)
     marked = {day for day in marks if is_closed(day=day, now=now)}
     return {day.isoformat(): roll_up_day(day=day, now=now) for day in days_with_rows() if day not in marked}
+
+
+def slice_day(*, day: date) -> None:
+    """Make the `DailySlice` rows of a marked day out of its `DailyUsage`. No usage row is read."""
+    with transaction.atomic(durable=True):
+        # Who takes the mark away waits until we commit.
+        if not RolledDay.objects.select_for_update().filter(pk=day).exists():
+            return
+        made = slices.made(DailyUsage.objects.filter(billing_day=day).order_by().iterator())
+        DailySlice.objects.filter(billing_day=day).delete()
+        DailySlice.objects.bulk_create(made, batch_size=_BATCH)
+        RolledDay.objects.filter(pk=day).update(slices=len(made))
 
 
 def days_with_rows() -> list[date]:
@@ -100,15 +130,15 @@ def days_with_usage(*, before: date) -> list[date]:
 
 
 def roll_up_month(*, month: date, now: datetime) -> int | None:
-    """Sum the month's `MonthlyUsage` and `MonthlyUserUsage` rows from its days, and mark it. The number of the former;
-    None if a day lacks its mark.
+    """Sum the month's `MonthlyUsage` rows and the others from its days, and mark it. The number of the former; None if
+    a day lacks its mark or its slices.
 
     As with days, it is summed before the transaction, and only what nobody has changed since is written.
     """
     before = _marks(month, now)
     if before is None:
         return None
-    rows, users = _summed(month, MonthlyUsage, DailyUsage), _summed(month, MonthlyUserUsage, DailyUserUsage)
+    made = {model: _summed(month, model, of) for model, of in OF_MONTHS}
     with transaction.atomic(durable=True):
         mark = RolledMonth(month=month, rolled_at=now)
         RolledMonth.objects.bulk_create(
@@ -117,10 +147,10 @@ def roll_up_month(*, month: date, now: datetime) -> int | None:
         if _marks(month, now) != before:
             mark.delete()
             return None
-        for model, made in ((MonthlyUsage, rows), (MonthlyUserUsage, users)):
+        for model, rows in made.items():
             model._default_manager.filter(month=month).delete()
-            model._default_manager.bulk_create(made, batch_size=_BATCH)
-    return len(rows)
+            model._default_manager.bulk_create(rows, batch_size=_BATCH)
+    return len(made[MonthlyUsage])
 
 
 def roll_up_months(*, now: datetime) -> dict[str, int]:
@@ -137,11 +167,15 @@ def is_complete(*, month: date, now: datetime) -> bool:
 
 
 def _marks(month: date, now: datetime) -> dict[date, datetime] | None:
-    """When each day of the month was rolled up; None if it is not over, or a day that has rows has no mark."""
+    """When each day of the month was rolled up; None if it is not over, or a day that has rows has no mark, or a marked
+    one no slices."""
     days = days_of(month)
     if not is_closed(day=days[-1], now=now):
         return None
-    marks = dict(RolledDay.objects.filter(billing_day__in=days).values_list("billing_day", "rolled_at"))
+    of_days = RolledDay.objects.filter(billing_day__in=days)
+    if of_days.filter(slices__isnull=True).exists():
+        return None
+    marks = dict(of_days.values_list("billing_day", "rolled_at"))
     unmarked = [day for day in days if day not in marks]
     for model in (UsageRecord, Adjustment):
         if any(model._default_manager.filter(billing_day=day).exists() for day in unmarked):
@@ -202,8 +236,10 @@ def _settled_before(now: datetime) -> uuid.UUID:
 
 def _made(day: date, upto: uuid.UUID | None) -> dict[type[Any], list[Any]]:
     """The day's roll-ups by their tables: of all rows if it is closed, else of those before `upto`."""
+    usage = _rebuilt(day, DailyUsage, upto)
     return {
-        DailyUsage: _rebuilt(day, DailyUsage, upto),
+        DailyUsage: usage,
+        DailySlice: slices.made(usage),
         DailyUserUsage: _rebuilt(day, DailyUserUsage, upto),
         DailyCharge: _charged(day) if upto is None else [],
     }

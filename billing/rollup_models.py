@@ -5,10 +5,15 @@ import uuid
 from decimal import Decimal
 
 from django.db import models
+from django.db.models import Q
 
 from tenants.fields import UsdField
 
 ZERO = Decimal(0)
+
+TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "total_tokens")
+MONEY = ("cost_total_usd", "billed_usd", "budget_usd")
+COUNTS = ("requests", "errors", "byok_requests", *TOKENS, "latency_ms_sum")
 
 
 class Sums(models.Model):
@@ -110,6 +115,77 @@ class MonthlyUserUsage(Sums):
 
     def __str__(self) -> str:
         return f"{self.month:%Y-%m} {self.user_id}"
+
+
+class SliceSums(Sums):
+    """What `DailyUsage` says by fewer of its dimensions: those of one cut (`slices.CUTS`); the other columns are empty.
+
+    `tenant_id` is one tenant; none: all of them together.
+    """
+
+    tenant_id = models.UUIDField(null=True)  # type: ignore[assignment]  # of all, which no other sums are
+    cut = models.CharField(max_length=16)
+    provider_slug = models.CharField(max_length=64, blank=True)
+    model_name = models.CharField(max_length=200, blank=True)
+    key_id = models.UUIDField(null=True)
+    config_id = models.UUIDField(null=True)
+    credential_id = models.UUIDField(null=True)
+    power_level = models.CharField(max_length=16, blank=True)
+    task_type = models.CharField(max_length=16, blank=True)
+    used_byok = models.BooleanField(default=False)
+
+    class Meta:
+        abstract = True
+
+
+_SLICED = (
+    "cut", "tenant_id", "provider_slug", "model_name", "key_id", "config_id", "credential_id", "power_level",
+    "task_type", "used_byok",
+)  # fmt: skip
+
+
+class DailySlice(SliceSums):
+    """One cut of a day's usage, of one tenant or of all: what a report by few columns reads, so that it costs as much
+    as it has rows. Summed from `DailyUsage`, never from requests."""
+
+    DIMENSIONS = ("billing_day", *_SLICED)
+
+    billing_day = models.DateField()
+    latency_histogram = models.JSONField(default=dict, help_text="Requests by bucket of ms: histograms add up.")
+    ttft_histogram = models.JSONField(default=dict)
+
+    class Meta:
+        db_table = "billing_daily_slices"
+        indexes = [
+            models.Index(fields=["cut", "tenant_id", "billing_day"], name="daily_slices_of_cut"),
+            # A roll-up replaces a day; keys of all tenants are read by it too.
+            models.Index(fields=["billing_day", "cut"], name="daily_slices_of_day"),
+            # What one key has used, by day.
+            models.Index(
+                fields=["key_id", "billing_day"], condition=Q(key_id__isnull=False), name="daily_slices_of_key"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.billing_day} {self.cut}"
+
+
+class MonthlySlice(SliceSums):
+    """One cut of a month's usage. Summed from `DailySlice`."""
+
+    DIMENSIONS = ("month", *_SLICED)
+
+    month = models.DateField(help_text="Its first day.")
+
+    class Meta:
+        db_table = "billing_monthly_slices"
+        indexes = [
+            models.Index(fields=["cut", "tenant_id", "month"], name="monthly_slices_of_cut"),
+            models.Index(fields=["month"], name="monthly_slices_of_month"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.month:%Y-%m} {self.cut}"
 
 
 class OpenDay(models.Model):

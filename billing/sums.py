@@ -14,10 +14,10 @@ from django.db.models import CharField, Count, Q, QuerySet, Sum, UUIDField, Valu
 from django.db.models.aggregates import Aggregate
 from django.db.models.functions import Cast, TruncMonth
 
-from billing import periods
-from billing.models import Adjustment, DailyUsage, RolledDay, UsageRecord
+from billing import periods, slices
+from billing.models import Adjustment, RolledDay, UsageRecord
 from billing.rollup import NOT_OF_ADJUSTMENTS
-from billing.rollup_models import DailyUserUsage, MonthlyUsage, MonthlyUserUsage, OpenDay, RolledMonth
+from billing.rollup_models import OpenDay, RolledMonth
 from tenants import scoping
 from tenants.fields import UNIT
 
@@ -42,10 +42,10 @@ class Totals:
 
     def add(self, found: dict[str, Any]) -> None:
         """Add the sums of one query row, in columns named `of_<measure>`; missing ones and nulls are nothing."""
-        for name in MEASURES:
-            value = found.get(f"of_{name}") or 0
-            # PostgreSQL's sum of a bigint is a numeric: counts are made whole again.
-            setattr(self, name, getattr(self, name) + (value if name.endswith("_usd") else int(value)))
+        for name, column, is_money in _COLUMNS:
+            if value := found.get(column):
+                # PostgreSQL's sum of a bigint is a numeric: counts are made whole again.
+                setattr(self, name, getattr(self, name) + (value if is_money else int(value)))
 
     def include(self, other: "Totals") -> None:
         """Add another group's sums."""
@@ -69,6 +69,7 @@ class Totals:
 
 
 MEASURES = tuple(field.name for field in fields(Totals))
+_COLUMNS = tuple((name, f"of_{name}", name.endswith("_usd")) for name in MEASURES)
 
 
 def average_usd(total: Decimal, number: int) -> Decimal:
@@ -93,6 +94,7 @@ class Days:
 
     Of the rolled ones, whole months can be read from `months`; what is left of them then is `rest`. Days that are open
     are in `rolled` as far as they are rolled up: their requests from `since` on are read from the rows, `since` by day.
+    `sliced`: whether all of the rolled ones have slices, which those of former releases get with the next roll-up.
     """
 
     rolled: Q
@@ -100,6 +102,7 @@ class Days:
     months: Q
     rest: Q
     since: dict[date, uuid.UUID]
+    sliced: bool
 
     def of_rows(self, rows: QuerySet[UsageRecord]) -> list[QuerySet[UsageRecord]]:
         """The requests among `rows` that are in no roll-up, as one or two queries."""
@@ -125,10 +128,11 @@ def days_of(start: date, end: date) -> Days:
     span = Q(billing_day__gte=start, billing_day__lte=end)
     months = _whole_months(start, end)
     within = {day for month in months for day in periods.days_of(month)}  # those without a mark have no rows
-    closed = RolledDay.objects.filter(span).values_list("billing_day", Value(None, output_field=UUIDField()))
-    marks = list(closed.union(OpenDay.objects.filter(span).values_list("billing_day", "upto")))
-    since = {day: upto for day, upto in marks if upto is not None}
-    marked = sorted(within.union(day for day, _ in marks))
+    closed = RolledDay.objects.filter(span).values_list("billing_day", Value(None, output_field=UUIDField()), "slices")
+    opened = OpenDay.objects.filter(span).values_list("billing_day", "upto", Value(0))
+    marks = list(closed.union(opened))
+    since = {day: upto for day, upto, _ in marks if upto is not None}
+    marked = sorted(within.union(day for day, *_ in marks))
     # The gaps between marked days, as ranges: those the index on the day finds, where "none of these" reads all rows.
     live = Q()
     for after, before in pairwise((None, *marked, None)):
@@ -143,6 +147,7 @@ def days_of(start: date, end: date) -> Days:
         months=Q(month__in=months),
         rest=Q(billing_day__in=[day for day in marked if day not in within]),
         since=since,
+        sliced=all(number is not None for *_, number in marks),
     )
 
 
@@ -154,9 +159,12 @@ def _whole_months(start: date, end: date) -> list[date]:
     return [month for month in begun if periods.days_of(month)[-1] <= end]
 
 
-def daily_of(columns: Collection[str]) -> type[DailyUsage] | type[DailyUserUsage]:
-    """The roll-up of days that has these columns: users have their own."""
-    return DailyUserUsage if "user_id" in columns else DailyUsage
+def rolled_up(
+    columns: Collection[str], *, tenant_id: uuid.UUID | None, days: Days
+) -> tuple[QuerySet[Any], QuerySet[Any]]:
+    """The rows of all days and of all months, in the smallest roll-ups that have these columns."""
+    daily, monthly = slices.smallest(columns, tenant_id=tenant_id, sliced=days.sliced)
+    return rows_of(daily[0], tenant_id).filter(**daily[1]), rows_of(monthly[0], tenant_id).filter(**monthly[1])
 
 
 def sums(
@@ -168,19 +176,20 @@ def sums(
     day, month and tenant. `only`: of these rows; of a key or a provider key.
     """
     only = only or Q()
-    daily, of_months = daily_of(columns), MonthlyUserUsage if "user_id" in columns else MonthlyUsage
+    filtered = [one[0] for one in only.children if isinstance(one, tuple)]
+    of_days, of_months = rolled_up((*columns, *filtered), tenant_id=tenant_id, days=days)
 
     def grouped(rows: QuerySet[Any], names: Sequence[str] = columns) -> QuerySet[Any, dict[str, Any]]:
         return (rows.annotate(month=TruncMonth("billing_day")) if "month" in names else rows).values(*names)
 
     monthly = "billing_day" not in columns
     if monthly:
-        yield from rows_of(of_months, tenant_id).filter(days.months, only).values(*columns).annotate(**rolled_sums())
-    rolled = rows_of(daily, tenant_id).filter(days.rest if monthly else days.rolled, only)
+        yield from of_months.filter(days.months, only).values(*columns).annotate(**rolled_sums())
+    rolled = of_days.filter(days.rest if monthly else days.rolled, only)
     yield from grouped(rolled).annotate(**rolled_sums())
     for live in days.of_rows(rows_of(UsageRecord, tenant_id).filter(only)):
         yield from grouped(live).annotate(**live_sums())
-    if any(isinstance(one, tuple) and one[0] == "credential_id" for one in only.children):
+    if "credential_id" in filtered:
         return  # no adjustment is of a provider key
     unsaid = {name: NOT_OF_ADJUSTMENTS[name] for name in columns if name in NOT_OF_ADJUSTMENTS}
     said = [name for name in columns if name not in unsaid]

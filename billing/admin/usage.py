@@ -1,14 +1,17 @@
 """The request log: what was asked, which model answered, why, and what it cost. To read only."""
 
 import uuid
+from datetime import date
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest
+from django.utils.dateparse import parse_date
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, RangeDateFilter, TextFilter
 
+from billing import rare, reports
 from billing.admin.trace import cost_lines, decision
 from billing.models import Adjustment, UsageRecord
 from tenants.admin import dress
@@ -76,6 +79,24 @@ class ByRequestId:
             return queryset.none(), False
 
 
+# Filters of the log that roll-ups have as dimensions.
+_DIMENSIONS = ("provider_slug", "model_name", "power_level")
+
+
+def _day(text: str) -> date | None:
+    try:
+        return parse_date(text)
+    except ValueError:
+        return None
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return bool(uuid.UUID(text))
+    except ValueError:
+        return False
+
+
 def with_tenant(queryset: QuerySet[Any]) -> QuerySet[Any]:
     """Each row with its tenant's slug, in the same query."""
     slug = Tenant.objects.filter(pk=OuterRef("tenant_id")).values("slug")[:1]
@@ -138,6 +159,21 @@ class UsageRecordAdmin(ByRequestId, ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[UsageRecord]:
         return with_tenant(super().get_queryset(request)).defer("price_lines", "user_agent")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """The last that Django asks before it reads a page, when all filters are in: what is rare is looked up, and
+        days long ago are not looked for from the newest request on."""
+        found, twice = super().get_search_results(request, queryset, search_term)
+        for name, operator in (("billing_day_from", "gte"), ("billing_day_to", "lte")):
+            if (day := _day(request.GET.get(name, ""))) is not None:
+                found = found.filter(**{f"pk__{operator}": reports.id_near(day, operator)})
+        only = Q(**{name: request.GET[name] for name in _DIMENSIONS if request.GET.get(name)})
+        tenant = request.GET.get("tenant", "")
+        if not only or search_term or (tenant and not _is_id(tenant)):
+            return found, twice
+        return rare.narrowed(found, tenant_id=uuid.UUID(tenant) if tenant else None, only=only), twice
 
     @display(description="Accepted (UTC)", ordering="id")
     def when(self, obj: UsageRecord) -> str:

@@ -182,6 +182,15 @@ class Measures(serializers.Serializer[Any]):
     # DRF takes fields out of the class, so the property of that name stays what it is.
     errors = serializers.IntegerField(help_text="Answered with status 400 or above.")  # type: ignore[assignment]
 
+    def to_representation(self, instance: dict[str, Any]) -> dict[str, Any]:
+        """What DRF makes of it, without its search for the columns that a row does not have: half the time of a report
+        of a thousand rows."""
+        values = {name: instance[name] for name, field in self.fields.items() if name in instance or field.required}
+        return {
+            name: None if value is None else self.fields[name].to_representation(value)
+            for name, value in values.items()
+        }
+
 
 @extend_schema_field({"type": "string", "format": "uuid", "nullable": True})
 class IdOrNull(serializers.UUIDField):

@@ -1,5 +1,6 @@
 """Rows the admin shows but never writes, with hostile strings where tenants and providers supply them."""
 
+import itertools
 import uuid
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -13,11 +14,12 @@ from billing.statements import closing
 from llm.catalog import corrections, prices
 from llm.models import CorrectionRun, LLMModel, PriceOverride, PriceProposal, PriceTask, RouteRefusal
 from tenants import audit
-from tenants.ids import uuid7
+from tenants.ids import uuid7, uuid7_of
 from tenants.models import Tenant
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HOSTILE = "<script>alert('tollgate')</script>"
+_COUNTED = itertools.count(1)
 
 
 def trace(model: str = "openai/gpt-4o") -> dict[str, Any]:
@@ -45,7 +47,7 @@ def usage(tenant: Tenant, model: LLMModel | None = None, **values: Any) -> Usage
          "unit_quantity": 1_000_000},
     ]  # fmt: skip
     fields: dict[str, Any] = {
-        "id": uuid7(), "tenant_id": tenant.pk, "key_id": uuid.uuid4(), "key_name": HOSTILE, "provider_slug": "openai",
+        "tenant_id": tenant.pk, "key_id": uuid.uuid4(), "key_name": HOSTILE, "provider_slug": "openai",
         "model_name": "gpt-4o", "power_level": "balanced", "prompt_tokens": 1000, "completion_tokens": 200,
         "total_tokens": 1200, "price_lines": lines, "cost_input_usd": Decimal("0.0025"),
         "cost_output_usd": Decimal("0.002"), "cost_total_usd": Decimal("0.0045"), "billed_usd": Decimal("0.00495"),
@@ -58,7 +60,10 @@ def usage(tenant: Tenant, model: LLMModel | None = None, **values: Any) -> Usage
     }  # fmt: skip
     if model is not None:
         fields |= {"model_id": model.pk, "provider_id": model.provider_id}
-    return UsageRecord.objects.create(**fields | values)
+    fields |= values
+    # As the ledger has it: the id is of the moment of acceptance.
+    moment = round(fields["created_at"].timestamp() * 1000)
+    return UsageRecord.objects.create(**{"id": uuid7_of(moment, next(_COUNTED)), **fields})
 
 
 def refusal(tenant: Tenant) -> RouteRefusal:

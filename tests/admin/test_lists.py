@@ -1,6 +1,7 @@
 """Lists open in few queries however many rows they have, logs are never counted, and foreign strings are inert."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from billing import rollup
 from llm.models import LLMModel
 from tenants.models import AuditEvent, Tenant
 from tests import cast
@@ -132,9 +134,11 @@ def test_requests_are_filtered_by_tenant_provider_model_status_and_day(
         "billing_day_from": "2026-11-22",
         "billing_day_to": "2026-11-22",
     }
-    page = browser.get(reverse("admin:billing_usagerecord_changelist"), filters).content.decode()
-    assert str(wanted.pk) in page
-    assert not [other for other in others if str(other.pk) in page]
+    for _ in range(2):
+        page = browser.get(reverse("admin:billing_usagerecord_changelist"), filters).content.decode()
+        assert str(wanted.pk) in page
+        assert not [other for other in others if str(other.pk) in page]
+        rollup.roll_up(now=rows.NOW + timedelta(days=9))  # then what is rare is looked up by its days
 
 
 def test_a_request_reads_with_its_cost_lines_and_its_decision(browser: Client, acme: Tenant) -> None:

@@ -71,6 +71,7 @@ def test_a_roll_up_with_the_former_bounds_still_adds_up(acme: Tenant) -> None:
     rollup.roll_up(now=NOW)
     former = {"50": 0, "100": 0, "200": 0, "500": 1, "1000": 0, "inf": 0}
     DailyUsage.objects.filter(billing_day=LONG_AGO, power_level="eco").update(latency_histogram=former)
+    rollup.slice_day(day=LONG_AGO)
     _, times = both(acme, breakdown.COLUMNS["power_level"])
     latency, _ = times["eco",]
     assert {key: count for key, count in latency.items() if count} == {"500": 1, "400-500": 1}

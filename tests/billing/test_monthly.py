@@ -7,9 +7,9 @@ from decimal import Decimal
 import pytest
 from django.db import transaction
 
-from billing import posting, reports, rollup, rows
+from billing import posting, reconcile, reports, rollup, rows
 from billing.models import DailyUsage, RolledDay, UsageRecord
-from billing.rollup_models import MonthlyUsage, RolledMonth
+from billing.rollup_models import DailySlice, MonthlySlice, MonthlyUsage, OpenDay, RolledMonth
 from tests.billing.made import NOW, TODAY, a_tenant, adjust, an_id, spend
 
 pytestmark = pytest.mark.django_db
@@ -53,8 +53,22 @@ def test_months_days_and_rows_say_the_same_in_every_report():
     rollup.roll_up(now=NOW)
     assert set(rollup.roll_up_months(now=NOW)) == {"2026-08", "2026-09", "2026-10"}
     assert [everything(), everything(tenants[0].pk)] == from_rows, f"seed {seed}"
+    assert [*reconcile._rolled_days(NOW), *reconcile._rolled_months(NOW)] == [], f"seed {seed}"
+    # Days of a former release are read as before, get their slices out of their roll-ups alone, and months with them.
+    slices = DailySlice.objects.count(), MonthlySlice.objects.count()
+    for model in (DailySlice, MonthlySlice, RolledMonth):
+        model.objects.all().delete()
+    RolledDay.objects.update(slices=None, pruned_at=NOW)
+    OpenDay.objects.all().delete()
+    assert rollup.roll_up_months(now=NOW) == {}
+    assert [everything(), everything(tenants[0].pk)] == from_rows, f"seed {seed}"
+    rollup.roll_up(now=NOW)
+    assert len(rollup.roll_up_months(now=NOW)) == 3
+    assert (DailySlice.objects.count(), MonthlySlice.objects.count()) == slices
+    assert [everything(), everything(tenants[0].pk)] == from_rows, f"seed {seed}"
     # Whole months are read from nothing else.
     DailyUsage.objects.filter(billing_day__month__in=(9, 10)).delete()
+    DailySlice.objects.filter(billing_day__month__in=(9, 10)).delete()
     UsageRecord.objects.filter(billing_day__month__in=(9, 10)).delete()
     whole = reports.summary_and_total(tenant_id=None, start=date(2026, 9, 1), end=TODAY, group_by="key")
     assert whole == from_rows[0]["key", date(2026, 9, 1)], f"seed {seed}"

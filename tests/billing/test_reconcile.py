@@ -12,7 +12,7 @@ from django.db import connection, connections, transaction
 
 from billing import reconcile, rollup
 from billing.models import BudgetWindow, DailyUsage, Hold, RolledDay, UsageRecord
-from billing.rollup_models import OpenDay
+from billing.rollup_models import COUNTS, MONEY, DailySlice, OpenDay
 from tests.billing.made import LONG_AGO, NOW, TODAY, a_tenant, add, adjust, an_id, spend
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -97,9 +97,30 @@ def test_a_wrong_roll_up_is_found_in_each_column(acme, column):
     row = DailyUsage.objects.filter(billing_day=LONG_AGO).first()
     step = CENT if column.endswith("_usd") else 1
     DailyUsage.objects.filter(pk=row.pk).update(**{column: getattr(row, column) + step})
-    (difference,) = reconcile.check(now=NOW)
+    found = reconcile.check(now=NOW)
+    (difference,) = [one for one in found if not one.figure.startswith("slices")]
     assert difference.found - difference.expected == step
     assert difference.where.startswith(column)
+    # It is no longer what any of its slices says either: seven cuts of its tenant, four of all tenants.
+    assert [one.found - one.expected for one in found if one is not difference] == [-step] * 11
+
+
+@pytest.mark.parametrize("column", [*COUNTS, *MONEY, "latency_histogram", "ttft_histogram"])
+@pytest.mark.parametrize("day", [LONG_AGO, TODAY])
+def test_a_wrong_slice_is_found_in_each_column(acme, column, day):
+    row = DailySlice.objects.filter(billing_day=day, cut="model").first()
+    wrong = {"0-25": 7} if column.endswith("histogram") else getattr(row, column) + 1
+    DailySlice.objects.filter(pk=row.pk).update(**{column: wrong})
+    found = reconcile.check(now=NOW)
+    assert found
+    assert {(one.figure, one.where.split()[0]) for one in found} == {(f"slices {day}", column)}
+
+
+def test_a_slice_too_few_or_too_many_is_found(acme):
+    DailySlice.objects.filter(billing_day=LONG_AGO, cut="all", tenant_id=None).delete()
+    DailySlice.objects.create(billing_day=TODAY, cut="other", requests=1)
+    figures = {(figure, int(found)) for figure, _, found in differences() if found or figure == f"slices {LONG_AGO}"}
+    assert figures == {(f"slices {LONG_AGO}", 0), (f"slices {TODAY}", 1)}
 
 
 def test_money_in_the_wrong_row_of_a_roll_up_is_found(acme):
@@ -117,7 +138,9 @@ def test_days_not_rolled_up_yet_are_no_difference(acme):
 def test_a_wrong_roll_up_of_an_open_day_is_found(acme):
     row = DailyUsage.objects.filter(billing_day=TODAY).first()
     DailyUsage.objects.filter(pk=row.pk).update(requests=row.requests + 1)
-    assert differences() == [(f"roll-up {TODAY}", row.requests, row.requests + 1)]
+    found = differences()
+    assert found.pop(0) == (f"roll-up {TODAY}", row.requests, row.requests + 1)
+    assert {figure for figure, *_ in found} == {f"slices {TODAY}"}
 
 
 def test_a_mark_on_a_day_still_open_is_found(acme):
