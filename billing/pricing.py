@@ -192,10 +192,10 @@ def card_tiers(priced: Iterable[Priced]) -> tuple[tuple[Tier, ...], dict[str, tu
     for service_tier, above, meter, rate in priced:
         named.setdefault(service_tier, {}).setdefault(above, {})[meter] = rate
     standard = named.pop(STANDARD)
-    return whole_tiers(standard), _services(standard, named)
+    return whole_tiers(standard), services(standard, named)
 
 
-def _services(
+def services(
     standard: Mapping[int, Mapping[str, Rate]], others: Mapping[str, Mapping[int, Mapping[str, Rate]]]
 ) -> dict[str, tuple[Tier, ...]]:
     """The tiers of each other service tier that is offered. All are named by threshold and meter."""

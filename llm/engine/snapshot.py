@@ -146,7 +146,7 @@ def _cards() -> dict[Any, tuple[PriceCard, ...]]:
 
 def card_of(version: models.PriceVersion) -> PriceCard:
     """The version as bills are made from it."""
-    tiers, services = card_tiers(
+    tiers, others = card_tiers(
         (one.service_tier, one.above_tokens, one.meter, Rate(price=one.unit_price_usd, quantity=one.unit_quantity))
         for one in version.components.all()
     )
@@ -156,7 +156,7 @@ def card_of(version: models.PriceVersion) -> PriceCard:
         effective_from=version.effective_from,
         effective_to=version.effective_to,
         tiers=tiers,
-        services=services,
+        services=others,
     )
 
 

@@ -37,14 +37,15 @@ class Row:
     needs: str
     methods: dict[str, tuple[int, Any]] = field(default_factory=dict)
     also: str = ""  # a second permission, without which the first is not enough
+    kind: str = "application/json"  # of a good answer; a refusal is always JSON
 
     @property
     def for_staff(self) -> bool:
         return "." in self.needs
 
 
-def _reads(needs: str) -> Row:
-    return Row(needs, {"GET": (200, None)})
+def _reads(needs: str, kind: str = "application/json") -> Row:
+    return Row(needs, {"GET": (200, None)}, kind=kind)
 
 
 _HOOK = {"kind": "webhook", "target": "https://hooks.example.com/in"}
@@ -80,7 +81,7 @@ TABLE = {
     "admin/tenants/<tenant>/statements/<month>/finalise": Row("billing.add_statement", {"POST": (201, None)}),
     "llm/usage": _reads("usage:read"),
     "llm/usage/summary": _reads("usage:read"),
-    "llm/usage/export": _reads("usage:read"),
+    "llm/usage/export": _reads("usage:read", "text/csv"),
     "llm/requests/<request_id>": _reads("usage:read"),
     "llm/credits": _reads("usage:read"),
     "llm/adjustments": _reads("usage:read"),
@@ -148,7 +149,7 @@ TABLE = {
     "admin/alerts/subscriptions/<subscription>/test": Row("billing.change_alertsubscription", {"POST": (200, None)}),
     "admin/usage": _reads("billing.view_usagerecord"),
     "admin/usage/summary": _reads("billing.view_usagerecord"),
-    "admin/usage/export": _reads("billing.view_usagerecord"),
+    "admin/usage/export": _reads("billing.view_usagerecord", "text/csv"),
     "admin/usage/top-models": _reads("billing.view_usagerecord"),
     "admin/llm/providers": Row(
         "llm.{verb}_llmprovider", {"GET": (200, None), "POST": (201, {"slug": "new", "base_url": "http://x/v1"})}
@@ -366,8 +367,9 @@ def test_every_actor_gets_what_the_table_says_and_others_rows_look_missing(path:
         cell = f"{method} /{API}{filled} as {actor}, {which}"
         if answer.status_code != (wanted := expected(row, method, actor, which)):
             wrong.append(f"{cell}: {answer.status_code}, not {wanted}: {answer.content[:200]!r}")
-        if answer.content and not answer.headers["content-type"].startswith("application/json"):
-            wrong.append(f"{cell}: not JSON")
+        kind = row.kind if answer.status_code < 400 else "application/json"
+        if answer.content and not answer.headers["content-type"].startswith(kind):
+            wrong.append(f"{cell}: not {kind}")
         if answer.status_code >= 400 and method != "HEAD" and set(answer.json()) != {"error"}:
             wrong.append(f"{cell}: no error envelope")
         text = answer.content.decode() + str(dict(answer.headers))
