@@ -386,7 +386,7 @@ def test_a_blocked_tenant_is_free_at_once(model: LLMModel, people: dict[str, int
 def test_a_model_that_was_renamed_is_found_under_its_former_name_too(
     model: LLMModel, people: dict[str, int], books: Books
 ) -> None:
-    then = sell(books, model, COUNTS, at=NOW - timedelta(days=2))
+    then = sell(books, model, COUNTS, at=NOW - timedelta(days=3))
     rollup.roll_up_day(day=then.billing_day, now=NOW)
     LLMModel.objects.filter(pk=model.pk).update(model_id="gpt-4o-2024")
     model.refresh_from_db()
