@@ -325,5 +325,5 @@ def test_a_whole_answer_and_a_stream_say_the_same(name: str, finish: str) -> Non
     raw, known = raw_of([MESSAGES[name]], finish)
     streamed = judged(events_of(raw))
     choice = {"index": 0, "message": MESSAGES[name], "finish_reason": finish}
-    whole = orjson.loads(orjson.dumps(response_of(known, choice, dict(USAGE))))
+    whole = orjson.loads(orjson.dumps(response_of(known, choice, dict(USAGE), "")))
     assert whole | {"completed_at": 0} == streamed | {"completed_at": 0}
