@@ -14,8 +14,16 @@ import pytest
 
 from tests.postgres import database_url
 
-# About bytes on the wires, thousands of times; the ledger behind them is what all other tests try on both databases.
-ONE_DATABASE = [Path(__file__).parent / name for name in ("matrix", "wires")]
+_HERE = Path(__file__).parent
+# About bytes on the wires and arithmetic, thousands of times, and what a browser shows of both; the ledger behind them
+# is what all other tests try on both databases.
+NOT_ON_POSTGRES = [
+    *(_HERE / name for name in ("matrix", "wires", "browser", "fakes")),
+    *(_HERE / "property" / f"test_{name}.py" for name in ("pricing", "pricing_by_the_feed", "routing_properties")),
+    *sorted((_HERE / "llm").glob("test_provider_*.py")),
+    *sorted((_HERE / "llm").glob("test_recordings_*.py")),
+]
+NOT_ON_SQLITE = [_HERE / "bench"]  # it measures on PostgreSQL
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,11 +51,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Of a run of the whole suite on PostgreSQL, leave out what its run on SQLite proves as well."""
+    """Of a run of the whole suite on one database, leave out what its run on the other proves as well."""
     whole = [Path(one).name for one in config.args] == ["tests"]
-    if whole and os.environ.get("DATABASE_URL") and collection_path in ONE_DATABASE:
-        return True
-    return None
+    elsewhere = NOT_ON_POSTGRES if os.environ.get("DATABASE_URL") else NOT_ON_SQLITE
+    return True if whole and collection_path in elsewhere else None
 
 
 def pytest_report_header() -> str:
