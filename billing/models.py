@@ -11,7 +11,7 @@ from django.db import models
 from django.db.models import Q
 
 from billing import alert_models, credit_models, statement_models  # noqa: F401  # the rows of these are this app's too
-from billing.rollup_models import UsageSums
+from billing.rollup_models import OfDay, UsageSums
 from tenants.fields import UsdField
 from tenants.ids import uuid7
 from tenants.models import Tenant
@@ -252,14 +252,10 @@ def _dimensions() -> list[str]:
     ]
 
 
-class DailyUsage(UsageSums):
+class DailyUsage(OfDay, UsageSums):
     """One day's usage of one combination of key, config, provider key, model and the rest: exact sums."""
 
     DIMENSIONS = _dimensions()
-
-    billing_day = models.DateField()
-    latency_histogram = models.JSONField(default=dict, help_text="Requests by bucket of ms: histograms add up.")
-    ttft_histogram = models.JSONField(default=dict)
 
     class Meta:
         db_table = "billing_daily_usage"

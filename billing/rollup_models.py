@@ -37,6 +37,17 @@ class Sums(models.Model):
         abstract = True
 
 
+class OfDay(models.Model):
+    """What is of one billing day: it has the times of its requests as well."""
+
+    billing_day = models.DateField()
+    latency_histogram = models.JSONField(default=dict, help_text="Requests by bucket of ms: histograms add up.")
+    ttft_histogram = models.JSONField(default=dict)
+
+    class Meta:
+        abstract = True
+
+
 class UsageSums(Sums):
     """Of one combination of key, config, provider key, model and the rest."""
 
@@ -76,16 +87,13 @@ class MonthlyUsage(UsageSums):
         return f"{self.month:%Y-%m} {self.provider_slug}/{self.model_name}"
 
 
-class DailyUserUsage(Sums):
+class DailyUserUsage(OfDay, Sums):
     """One day's usage of one user of a tenant. Apart from `DailyUsage`: users are so many that with them its rows would
     be nearly as many as the requests."""
 
     DIMENSIONS = ("billing_day", "tenant_id", "user_id")
 
-    billing_day = models.DateField()
     user_id = models.TextField(blank=True)
-    latency_histogram = models.JSONField(default=dict, help_text="Requests by bucket of ms: histograms add up.")
-    ttft_histogram = models.JSONField(default=dict)
 
     class Meta:
         db_table = "billing_daily_user_usage"
@@ -144,15 +152,11 @@ _SLICED = (
 )  # fmt: skip
 
 
-class DailySlice(SliceSums):
+class DailySlice(OfDay, SliceSums):
     """One cut of a day's usage, of one tenant or of all: what a report by few columns reads, so that it costs as much
     as it has rows. Summed from `DailyUsage`, never from requests."""
 
     DIMENSIONS = ("billing_day", *_SLICED)
-
-    billing_day = models.DateField()
-    latency_histogram = models.JSONField(default=dict, help_text="Requests by bucket of ms: histograms add up.")
-    ttft_histogram = models.JSONField(default=dict)
 
     class Meta:
         db_table = "billing_daily_slices"

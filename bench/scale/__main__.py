@@ -1,4 +1,4 @@
-"""python -m bench.scale [--rows N] [--keep] [--explain] [--pace]
+"""python -m bench.scale [--rows N] [--keep] [--explain]
 
 A year of usage rows in a scratch database on PostgreSQL, and how long each report, list and page takes on them.
 `make scale` runs it; bench/README.md says how to read it.
@@ -6,6 +6,7 @@ A year of usage rows in a scratch database on PostgreSQL, and how long each repo
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import time
@@ -41,7 +42,10 @@ def options() -> argparse.Namespace:
     parser.add_argument("--fill-only", action="store_true", help="with --keep: ask nothing yet")
     parser.add_argument("--use", metavar="FILE", help="what --keep left: measure it again, fill nothing")
     parser.add_argument("--only", default="", help="questions with this in their name")
-    return parser.parse_args()
+    chosen = parser.parse_args()
+    if chosen.keep and not os.environ.get("DATABASE_URL"):
+        parser.error("--keep needs DATABASE_URL: a server that is brought along goes with its files when this ends.")
+    return chosen
 
 
 def filled(books: Books, rows: int) -> Made:

@@ -1,5 +1,6 @@
 """Fields of the catalog's serializers: references to providers and models, and prices read off the version in force."""
 
+from abc import ABC, abstractmethod
 from decimal import Decimal
 from typing import Any
 
@@ -15,11 +16,12 @@ from tenants.errors import NotFound
 from tenants.scoping import missing
 
 
-class _Reference(serializers.Field[Any, Any, Any, Any]):
+class _Reference(serializers.Field[Any, Any, Any, Any], ABC):
     """What a row is called by in bodies. What names nothing is a 400 that names the field."""
 
+    @abstractmethod
     def find(self, text: str) -> Any:
-        raise NotImplementedError
+        """The row of that name. Raises NotFound."""
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, bool) or not isinstance(data, (str, int)):

@@ -69,7 +69,10 @@ class Wire(Protocol):
         """A whole answer, with the settled usage."""
         ...
 
-    def stream(self, request: ChatRequest, reply: completion.Reply) -> StreamWriter: ...
+    @property
+    def stream(self) -> Callable[[ChatRequest, completion.Reply], StreamWriter] | None:
+        """None: this API has no streams, and `parse` refuses to be asked for one."""
+        ...
 
 
 WIRES: dict[str, Wire] = {
@@ -260,6 +263,7 @@ async def _complete(exchange: Exchange, wire: Wire) -> None:
         if reply.channel is None:
             await exchange.answer(200, headers, wire.body_of(request, reply))
         else:
+            assert wire.stream is not None
             await _stream(exchange, headers, wire.stream(request, reply), reply)
     except TollgateError as error:
         if error.param is not None:

@@ -114,9 +114,7 @@ def parse(raw: bytes, incoming: Incoming) -> ChatRequest:
     return wire.assembled(asked, wishes, raw, incoming)
 
 
-def stream(request: ChatRequest, reply: Reply) -> Any:
-    """Never asked for: `stream` is refused."""
-    raise NotImplementedError
+stream = None  # `check` refuses it
 
 
 def body_of(request: ChatRequest, reply: Reply) -> bytes:

@@ -156,6 +156,7 @@ def test_every_quirk_of_the_dialect_is_on_the_page_and_none_other() -> None:
     told = set()
     for module in (openai, openai_completions, openai_embeddings):
         told |= set(re.findall(r"^    ([a-z_0-9]+)  +\S", str(module.__doc__), re.MULTILINE))
-    elsewhere = {"reasoning_outside_completion", "first_event_timeout_s", "model_info", "legacy_completions"}
-    elsewhere.add("max_searches")
+    elsewhere = {
+        "reasoning_outside_completion", "first_event_timeout_s", "model_info", "legacy_completions", "max_searches",
+    }  # fmt: skip
     assert explained == told | elsewhere
