@@ -1,10 +1,13 @@
 """What the usage API answers and what it may be asked, as DRF serializers: the OpenAPI schema comes from these."""
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 from django.utils.dateparse import parse_date, parse_datetime
+from django.utils.functional import cached_property
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -131,6 +134,23 @@ class UsageRow(serializers.ModelSerializer[UsageRecord]):
             *("billing_day", "created_at"),
         ]
         read_only_fields = fields
+
+    @cached_property
+    def _columns(self) -> list[tuple[str, Callable[[Any], Any], Callable[[Any], Any]]]:
+        """Each field's name, what it reads of a row, and what it makes of that unless it is None."""
+        columns: list[tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = []
+        for name, field in self.fields.items():
+            if isinstance(field, serializers.SerializerMethodField):
+                columns.append((name, getattr(self, f"get_{name}"), str))
+            else:
+                columns.append((name, attrgetter(str(field.source)), field.to_representation))
+        return columns
+
+    def to_representation(self, instance: UsageRecord) -> dict[str, Any]:
+        """What DRF makes of it, without its search for each attribute: a third of the time of a long page."""
+        return {
+            name: None if (value := read(instance)) is None else write(value) for name, read, write in self._columns
+        }
 
     def get_model(self, row: UsageRecord) -> str:
         return "/".join(part for part in (row.provider_slug, row.model_name) if part)

@@ -23,7 +23,7 @@ from billing.sums import Totals, days_of, rows_of
 from tenants.models import Membership, Tenant
 from tollgate.admin import dashboard, period, usage_figures
 from tollgate.admin.period import Question
-from tollgate.admin.usage_figures import FINE, Found
+from tollgate.admin.usage_figures import BY_DAY, BY_MODEL, Found
 
 MOST_LISTED = 500
 
@@ -62,21 +62,31 @@ def _links(question: Question, name: str, choices: Mapping[str, str]) -> list[tu
 
 
 def _found(question: Question, tenant_id: uuid.UUID | None, tenants: Mapping[uuid.UUID, str]) -> Found:
-    """Everything the page shows, in eleven queries at most."""
+    """Everything the page shows, in as many queries however much that is."""
     columns = breakdown.COLUMNS[question.by]
     days = days_of(question.start, question.end)
     totals = partial(breakdown.totals, tenant_id=tenant_id, days=days)
-    fine = totals(columns=FINE)
-    of_days, times = breakdown.times(tenant_id=tenant_id, days=days, groupings=(breakdown.COLUMNS["day"], columns))
+    times = partial(breakdown.times, tenant_id=tenant_id, days=days)
+    by_day, by_model = totals(columns=BY_DAY), totals(columns=BY_MODEL)
+    if columns == BY_MODEL:
+        found = by_model
+    elif set(columns) <= set(BY_DAY):
+        found = _coarser(by_day, BY_DAY, columns)
+    else:
+        found = totals(columns=columns)
+    shown = usage_figures.shown(found, by=question.by)
+    of_days = times(columns=breakdown.COLUMNS["day"])
     within = {"billing_day__gte": question.start, "billing_day__lte": question.end}
     return Found(
         question=question,
         tenant_id=tenant_id,
         tenants=tenants,
-        fine=fine,
+        by_day=by_day,
+        by_model=by_model,
         of_days=of_days,
-        totals=_coarser(fine, columns) if set(columns) <= set(FINE) else totals(columns=columns),
-        times=times,
+        totals=found,
+        shown=shown,
+        times=of_days if question.by == "day" else times(columns=columns, of=shown),
         members=_members() if question.by == "user" else {},
         adjusted=rows_of(Adjustment, tenant_id).filter(**within).aggregate(all=Sum("cost_total_usd"))["all"],
     )
@@ -88,9 +98,9 @@ def _members() -> dict[tuple[uuid.UUID, str], str]:
     return {(tenant_id, str(user_id)): username for tenant_id, user_id, username in rows}
 
 
-def _coarser(fine: Mapping[Group, Totals], columns: tuple[str, ...]) -> dict[Group, Totals]:
-    """The fine sums by fewer of their columns."""
-    places = [FINE.index(name) for name in columns]
+def _coarser(fine: Mapping[Group, Totals], by: tuple[str, ...], columns: tuple[str, ...]) -> dict[Group, Totals]:
+    """Sums that are by some columns, by fewer of them."""
+    places = [by.index(name) for name in columns]
     groups: dict[Group, Totals] = {}
     for group, totals in fine.items():
         groups.setdefault(tuple(group[place] for place in places), Totals()).include(totals)

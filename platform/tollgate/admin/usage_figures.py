@@ -1,7 +1,7 @@
 """What the usage page says of what was found: figures, charts and rows, each number with the list behind it. Pure."""
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -21,24 +21,29 @@ from tollgate.admin.period import Question
 
 MOST_ROWS = 100
 TOP = 8
-# One query for the charts, the figures and the dearest models; most breakdowns are sums of its rows.
-FINE = ("billing_day", "provider_slug", "model_name")
+# What the charts and figures are made of, and the dearest models. Two cuts of the roll-ups: together they would be each
+# day's models, thirty times as many rows.
+BY_DAY = ("billing_day", "provider_slug")
+BY_MODEL = breakdown.COLUMNS["model"]
 ZERO = Decimal(0)
 _DRAWN = Decimal("0.000001")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What the page is made of. `fine` is by FINE, `totals` and `times` by the question's columns. `tenants` names them
-    by id; `adjusted` is what adjustments changed the cost by: in the money, and in no request. `members` names
-    users who are members of their tenant; others are what clients call them."""
+    """What the page is made of. `by_day` is by BY_DAY, `by_model` by BY_MODEL, `totals` by the question's columns;
+    `shown` are the groups that get a row, in their order, and `times` theirs. `tenants` names them by id; `adjusted` is
+    what adjustments changed the cost by: in the money, and in no request. `members` names users who are members of
+    their tenant; others are what clients call them."""
 
     question: Question
     tenant_id: uuid.UUID | None
     tenants: Mapping[uuid.UUID, str]
-    fine: Mapping[Group, Totals]
+    by_day: Mapping[Group, Totals]
+    by_model: Mapping[Group, Totals]
     of_days: Mapping[Group, Times]
     totals: Mapping[Group, Totals]
+    shown: Sequence[Group]
     times: Mapping[Group, Times]
     adjusted: Decimal | None
     members: Mapping[tuple[uuid.UUID, str], str]
@@ -52,7 +57,7 @@ class Found:
 def context(found: Found) -> dict[str, Any]:
     """The template's variables."""
     whole, slow = Totals(), Times()
-    for totals in found.fine.values():
+    for totals in found.by_day.values():
         whole.include(totals)
     for times in found.of_days.values():
         slow.add(times)
@@ -62,7 +67,7 @@ def context(found: Found) -> dict[str, Any]:
         "figures": _figures(found, whole, slow),
         "charts": _charts(found),
         "rows": _rows(found),
-        "more": 0 if question.by == "day" else max(0, len(found.totals) - MOST_ROWS),
+        "more": len(found.totals) - len(found.shown),
         "total": _cells(totals=whole, times=slow, url=found.url, filters={}),
         "by_name": period.BY[question.by],
         "top_models": [] if question.by == "model" else _top_models(found, whole),
@@ -120,16 +125,19 @@ def ms(value: int | None) -> str:
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
+def shown(totals: Mapping[Group, Totals], *, by: str) -> list[Group]:
+    """The groups that get a row: all days, newest first; of all else the dearest."""
+    if by == "day":
+        return sorted(totals, reverse=True)
+    groups = sorted(totals.items(), key=lambda pair: (-pair[1].cost_total_usd, -pair[1].requests, str(pair[0])))
+    return [group for group, _ in groups[:MOST_ROWS]]
+
+
 def _rows(found: Found) -> list[tuple[Cell, str, list[Cell]]]:
-    """(name, what is below it, the columns) of each group shown: days newest first, all else dearest first."""
-    groups = list(found.totals.items())
-    if found.question.by == "day":
-        groups.sort(key=lambda pair: pair[0], reverse=True)
-    else:
-        groups.sort(key=lambda pair: (-pair[1].cost_total_usd, -pair[1].requests, str(pair[0])))
-        del groups[MOST_ROWS:]
+    """(name, what is below it, the columns) of each group shown."""
     rows = []
-    for group, totals in groups:
+    for group in found.shown:
+        totals = found.totals[group]
         values = dict(zip(breakdown.COLUMNS[found.question.by], group, strict=True))
         name, below = _name(found, values)
         filters = _filters(values)
@@ -197,10 +205,8 @@ def _part(part: int, whole: int) -> str:
 
 def _top_models(found: Found, whole: Totals) -> list[tuple[str, str, str, str]]:
     """(model, cost, share of all cost, URL) of the dearest."""
-    models: dict[tuple[str, str], Decimal] = {}
-    for (_, slug, name), totals in found.fine.items():
-        models[slug, name] = models.get((slug, name), ZERO) + totals.cost_total_usd
-    dearest = sorted(models.items(), key=lambda pair: (-pair[1], pair[0]))[:TOP]
+    models = ((pair, totals.cost_total_usd) for pair, totals in found.by_model.items())
+    dearest = sorted(models, key=lambda pair: (-pair[1], pair[0]))[:TOP]
     return [
         (
             "/".join(part for part in pair if part) or "no model",
@@ -218,7 +224,7 @@ def _top_models(found: Found, whole: Totals) -> list[tuple[str, str, str, str]]:
 def _charts(found: Found) -> list[Chart]:
     """Spend by provider, requests and errors, latency, time to first token: each by day."""
     days = found.question.days
-    if days[-1] > found.question.today and not any(day == days[-1] for day, *_ in found.fine):
+    if days[-1] > found.question.today and not any(day == days[-1] for day, _ in found.by_day):
         days.pop()  # it has begun in the far east alone, where nobody asked anything yet
     note = "by billing day"
     times = {day: found.of_days.get((day,), Times()).percentiles() for day in days}
@@ -237,7 +243,7 @@ def _charts(found: Found) -> list[Chart]:
 def _spend(found: Found, days: list[date]) -> list[Series]:
     """A series for each of the dearest providers, and one for the rest together."""
     cost: dict[str, dict[date, Decimal]] = {}
-    for (day, slug, _), totals in found.fine.items():
+    for (day, slug), totals in found.by_day.items():
         of_provider = cost.setdefault(slug, {})
         of_provider[day] = of_provider.get(day, ZERO) + totals.cost_total_usd
     dearest = sorted(cost, key=lambda slug: (-sum(cost[slug].values()), slug))
@@ -270,7 +276,7 @@ def _amounts(found: Found, slug: str | None, colour: str, amounts: list[Decimal]
 
 def _requests(found: Found, days: list[date]) -> list[Series]:
     of_days: dict[date, Totals] = {day: Totals() for day in days}
-    for (day, *_), totals in found.fine.items():
+    for (day, _), totals in found.by_day.items():
         of_days.setdefault(day, Totals()).include(totals)
     good = [of_days[day].requests - of_days[day].errors for day in days]
     bad = [of_days[day].errors for day in days]
