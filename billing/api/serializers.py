@@ -141,7 +141,7 @@ class UsageRow(serializers.ModelSerializer[UsageRecord]):
         columns: list[tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = []
         for name, field in self.fields.items():
             if isinstance(field, serializers.SerializerMethodField):
-                columns.append((name, getattr(self, f"get_{name}"), str))
+                columns.append((name, getattr(self, f"get_{name}"), lambda value: value))
             else:
                 columns.append((name, attrgetter(str(field.source)), field.to_representation))
         return columns
