@@ -41,5 +41,5 @@ def uuid7() -> uuid.UUID:
 
 
 def uuid7_of(milliseconds: int, random: int) -> uuid.UUID:
-    """The identifier of a moment (Unix milliseconds) with these bits after it: the lower 62, and 12 from the 65th on."""
+    """The identifier of a moment (Unix milliseconds) with these bits after it: the lower 62 and the 65th to 76th."""
     return uuid.UUID(int=(milliseconds << 80) | _VERSION_AND_VARIANT | (random & _RANDOM_MASK))
