@@ -6,7 +6,7 @@ Amounts are USD, exact; times are whole milliseconds.
 
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,28 +64,23 @@ def totals(*, tenant_id: uuid.UUID | None, days: Days, columns: tuple[str, ...])
 def times(
     *, tenant_id: uuid.UUID | None, days: Days, columns: tuple[str, ...], of: Collection[Group] | None = None
 ) -> dict[Group, Times]:
-    """The histograms of each combination of `columns`; of these combinations, if `of` names some, and perhaps more."""
-    only = Q()
+    """The histograms of each combination of `columns`; of these alone, if `of` names some."""
+    only, wanted = Q(), None
     if of is not None:
-        only = Q(**{f"{name}__in": {group[place] for group in of} for place, name in enumerate(columns)})
+        wanted = set(of)
+        only = Q(**{f"{name}__in": {group[place] for group in wanted} for place, name in enumerate(columns)})
     found: dict[Group, Times] = defaultdict(Times)
-    for *values, one in (*_rolled(tenant_id, days, columns, only), *_live(tenant_id, days, columns, only)):
-        found[tuple(values)].add(one)
-    return found
-
-
-def _rolled(tenant_id: uuid.UUID | None, days: Days, columns: Sequence[str], only: Q) -> Iterator[tuple[Any, ...]]:
-    """(a value for each column, times) of each row of the rolled days. The histograms come as text: a JSON column's
-    own decoding is four times slower than orjson, and there is one for each combination of dimensions."""
+    # The histograms come as text: a JSON column's own decoding is four times slower than orjson, and there is one for
+    # each combination of dimensions.
     texts = (Cast("latency_histogram", TextField()), Cast("ttft_histogram", TextField()))
     of_days, _ = rolled_up(columns, tenant_id=tenant_id, days=days)
     for *values, latency, ttft in of_days.filter(days.rolled, only).values_list(*columns, *texts).iterator():
-        yield *values, Times(latency=orjson.loads(latency), ttft=orjson.loads(ttft))
-
-
-def _live(tenant_id: uuid.UUID | None, days: Days, columns: Sequence[str], only: Q) -> Iterator[tuple[Any, ...]]:
-    """The same of the other days' requests, which the database sorts into buckets."""
+        if wanted is None or tuple(values) in wanted:
+            found[tuple(values)].add(Times(latency=orjson.loads(latency), ttft=orjson.loads(ttft)))
     for live in days.of_rows(rows_of(UsageRecord, tenant_id).filter(only)):
         buckets = live.values_list(*columns, bucket_of("latency_ms"), bucket_of("ttft_ms"))
         for *values, latency, ttft, count in buckets.annotate(count=Count("pk")).iterator():
-            yield *values, Times(latency={latency: count}, ttft={} if ttft is None else {ttft: count})
+            if wanted is None or tuple(values) in wanted:
+                one = Times(latency={latency: count}, ttft={} if ttft is None else {ttft: count})
+                found[tuple(values)].add(one)
+    return found

@@ -8,7 +8,7 @@ latencies are whole milliseconds.
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
@@ -20,12 +20,9 @@ from billing.models import BudgetWindow, DailyUsage, RolledDay, UsageRecord
 from billing.snapshot import reading
 from billing.sums import Totals, average_ms, days_of, live_sums, rolled_sums, rows_of, sums
 from tenants.errors import InvalidValue
-from tenants.ids import uuid7_of
 from tenants.models import ApiKey
 
 ZERO = Decimal(0)
-# How far from midnight in UTC a date begins and ends around the world, and an hour.
-_NEAR = {"gte": timedelta(hours=-15), "lte": timedelta(hours=37)}
 
 # What a summary can be grouped by, and the columns that decide it.
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -197,15 +194,15 @@ class Wanted:
     config_id: uuid.UUID | None = None
 
 
-def usage_rows(*, tenant_id: uuid.UUID | None, wanted: Wanted) -> QuerySet[UsageRecord]:
-    """The usage rows of a tenant, or of all if None. Not sorted."""
+def usage_rows(*, tenant_id: uuid.UUID | None, wanted: Wanted, page: rare.Page | None = None) -> QuerySet[UsageRecord]:
+    """The usage rows of a tenant, or of all if None. Not sorted. If a `page` is named, enough of them for that page."""
     rows = rows_of(UsageRecord, tenant_id)
     for moment, operator in ((wanted.since, "gte"), (wanted.until, "lte")):
         if moment is not None:
             # Days as text, so that no database takes the index on the day, sorts all that is under it and shows fifty.
             column, asked = ("created_at", moment) if isinstance(moment, datetime) else ("as_text", moment.isoformat())
             rows = rows.alias(as_text=Cast("billing_day", CharField()))
-            rows = rows.filter(**{f"{column}__{operator}": asked, f"pk__{operator}": id_near(moment, operator)})
+            rows = rows.filter(**{f"{column}__{operator}": asked, f"pk__{operator}": rare.id_near(moment, operator)})
     only = Q()
     if wanted.provider is not None:
         only &= _named(wanted.provider, "provider_id", Q(provider_slug=wanted.provider))
@@ -217,18 +214,9 @@ def usage_rows(*, tenant_id: uuid.UUID | None, wanted: Wanted) -> QuerySet[Usage
         only &= Q(config_id=wanted.config_id)
     exact = {"status": wanted.status, "key_id": wanted.key_id}
     rows = rows.filter(only, **{name: value for name, value in exact.items() if value is not None})
-    return rare.narrowed(rows, tenant_id=tenant_id, only=only) if only else rows
-
-
-def id_near(moment: date | datetime, operator: str) -> uuid.UUID:
-    """A request id that is surely beyond those of the days or times asked for. Lists are read in the order of ids, and
-    ids are ordered by time: without such a bound, a week long ago is looked for from the newest request on."""
-    try:
-        day = moment.astimezone(UTC).date() if isinstance(moment, datetime) else moment
-        near = datetime.combine(day, datetime.min.time(), tzinfo=UTC) + _NEAR[operator]
-        return uuid7_of(max(0, round(near.timestamp() * 1000)), 0 if operator == "gte" else 1 << 73)
-    except (OverflowError, ValueError):  # the ends of the calendar
-        return uuid.UUID(int=0 if operator == "gte" else (1 << 128) - 1)
+    if page is not None and wanted.until is not None:
+        page = page.up_to(rare.id_near(wanted.until, "lte"))
+    return rare.narrowed(rows, tenant_id=tenant_id, only=only, page=page) if only else rows
 
 
 def _named(text: str, id_column: str, named: Q) -> Q:

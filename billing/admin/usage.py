@@ -5,13 +5,14 @@ from datetime import date
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ORDER_VAR, PAGE_VAR
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest
 from django.utils.dateparse import parse_date
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, RangeDateFilter, TextFilter
 
-from billing import rare, reports
+from billing import rare
 from billing.admin.trace import cost_lines, decision
 from billing.models import Adjustment, UsageRecord
 from tenants.admin import dress
@@ -166,14 +167,24 @@ class UsageRecordAdmin(ByRequestId, ReadOnlyAdmin):
         """The last that Django asks before it reads a page, when all filters are in: what is rare is looked up, and
         days long ago are not looked for from the newest request on."""
         found, twice = super().get_search_results(request, queryset, search_term)
+        page = self._page(request)
         for name, operator in (("billing_day_from", "gte"), ("billing_day_to", "lte")):
             if (day := _day(request.GET.get(name, ""))) is not None:
-                found = found.filter(**{f"pk__{operator}": reports.id_near(day, operator)})
+                near = rare.id_near(day, operator)
+                found = found.filter(**{f"pk__{operator}": near})
+                page = page.up_to(near) if page is not None and operator == "lte" else page
         only = Q(**{name: request.GET[name] for name in _DIMENSIONS if request.GET.get(name)})
         tenant = request.GET.get("tenant", "")
         if not only or search_term or (tenant and not _is_id(tenant)):
             return found, twice
-        return rare.narrowed(found, tenant_id=uuid.UUID(tenant) if tenant else None, only=only), twice
+        return rare.narrowed(found, tenant_id=uuid.UUID(tenant) if tenant else None, only=only, page=page), twice
+
+    def _page(self, request: HttpRequest) -> rare.Page | None:
+        """All rows up to the end of the page shown. None if they are sorted otherwise than newest first."""
+        number = request.GET.get(PAGE_VAR, "1")
+        if ORDER_VAR in request.GET or not (number.isascii() and number.isdigit()):
+            return None
+        return rare.Page(rows=int(number) * self.list_per_page + 1)
 
     @display(description="Accepted (UTC)", ordering="id")
     def when(self, obj: UsageRecord) -> str:

@@ -1,5 +1,6 @@
 """Pages of usage: newest first by cursor, so that a page costs the same however far back it is."""
 
+import uuid
 from base64 import b64decode
 from typing import Any
 
@@ -8,6 +9,7 @@ from rest_framework.exceptions import NotFound
 from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
 
+from billing.rare import Page
 from tenants.errors import InvalidValue
 
 
@@ -47,6 +49,17 @@ class NewestFirst(CursorPagination):
         if cursor is None or cursor.position is None:  # ids differ, so each of our cursors has a position
             raise _bad_cursor()
         return cursor
+
+    def wanted(self, request: Request) -> Page | None:
+        """Which rows the page is of. None of one that is read backwards (`previous`)."""
+        cursor = self.decode_cursor(request)
+        if cursor is not None and cursor.reverse:
+            return None
+        try:
+            before = None if cursor is None else uuid.UUID(str(cursor.position))
+        except ValueError as error:
+            raise _bad_cursor() from error
+        return Page(rows=self.get_page_size(request) + 1, before=before)  # one more: whether there is a `next`
 
     def get_paginated_response(self, data: Any) -> Any:
         response = super().get_paginated_response(data)

@@ -107,6 +107,9 @@ class TopModelsQuery(SpanQuery):
     tenant = serializers.CharField(required=False, max_length=64, help_text="A tenant's id or slug. Without: all.")
 
 
+_AS_IT_IS = frozenset({str, int, float, bool, type(None)})
+
+
 class UsageRow(serializers.ModelSerializer[UsageRecord]):
     """One accepted request: what ran, what it used and what it cost."""
 
@@ -137,7 +140,7 @@ class UsageRow(serializers.ModelSerializer[UsageRecord]):
 
     @cached_property
     def _columns(self) -> list[tuple[str, Callable[[Any], Any], Callable[[Any], Any]]]:
-        """Each field's name, what it reads of a row, and what it makes of that unless it is None."""
+        """Each field's name, what it reads of a row, and what it makes of that."""
         columns: list[tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = []
         for name, field in self.fields.items():
             if isinstance(field, serializers.SerializerMethodField):
@@ -147,10 +150,13 @@ class UsageRow(serializers.ModelSerializer[UsageRecord]):
         return columns
 
     def to_representation(self, instance: UsageRecord) -> dict[str, Any]:
-        """What DRF makes of it, without its search for each attribute: a third of the time of a long page."""
-        return {
-            name: None if (value := read(instance)) is None else write(value) for name, read, write in self._columns
-        }
+        """What DRF makes of it, without its search for each attribute, nor a call for what JSON says as it is: a third
+        of the time of a long page."""
+        found = {}
+        for name, read, write in self._columns:
+            value = read(instance)
+            found[name] = value if type(value) in _AS_IT_IS else write(value)
+        return found
 
     def get_model(self, row: UsageRecord) -> str:
         return "/".join(part for part in (row.provider_slug, row.model_name) if part)
