@@ -3,6 +3,7 @@
 import random
 from datetime import timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.exceptions import EmptyResultSet
@@ -67,6 +68,66 @@ def test_what_is_rare_is_the_same_list_whatever_is_rolled_up(monkeypatch: pytest
     same(by_id=True)
     monkeypatch.setattr(rare, "FEW", -1)  # all is common
     same(by_id=False)
+
+
+@pytest.mark.parametrize("few", [0, 5, 20, 2000])
+@pytest.mark.parametrize("size", [1, 3, 10])
+def test_page_by_page_it_is_the_same_list(few: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rare, "FEW", few)
+    seed = random.randrange(10**6)
+    dice = random.Random(seed)
+    tenants = [
+        a_tenant(),
+        a_tenant("globex", timezone="Pacific/Kiritimati"),
+        a_tenant("umbrella", timezone="Etc/GMT+12"),
+    ]
+    for _ in range(120):
+        tenant, accepted = dice.choice(tenants), NOW - timedelta(hours=dice.choice([0, 1, 30, 31, 55, 300, 1500, 1510]))
+        spend(
+            tenant.pk, day=accepted.astimezone(ZoneInfo(tenant.timezone)).date(), created_at=accepted,
+            provider_slug=dice.choice(["openai", "xai"]), model_name=dice.choice(["gpt-4o", "o3", "o3"]),
+            status=dice.choice(["completed", "failed"]),
+        )  # fmt: skip
+    rollup.roll_up(now=NOW)
+    rollup.roll_up_months(now=NOW)
+    spend(tenants[0].pk, provider_slug="xai", model_name="o3", created_at=NOW)  # the live tail
+    until = TODAY - timedelta(days=2)
+    for wanted, filters in (
+        (Wanted(model="o3"), {"model_name": "o3"}),
+        (Wanted(model="xai/o3", status="failed"), {"provider_slug": "xai", "model_name": "o3", "status": "failed"}),
+        (Wanted(provider="openai", until=until), {"provider_slug": "openai", "billing_day__lte": until}),
+        (Wanted(provider="nobody"), {"provider_slug": "nobody"}),
+    ):
+        for tenant_id in (None, tenants[1].pk):
+            mine = UsageRecord.objects.filter(**filters)
+            mine = mine if tenant_id is None else mine.filter(tenant_id=tenant_id)
+            shown: list[UsageRecord] = []
+            while True:
+                page = rare.Page(rows=size + 1, before=shown[-1].pk if shown else None)
+                found = reports.usage_rows(tenant_id=tenant_id, wanted=wanted, page=page).order_by("-pk")
+                found = list(found.filter(pk__lt=page.before) if page.before else found)[: size + 1]
+                shown += found[:size]
+                if len(found) <= size:
+                    break
+            assert shown == list(mine.order_by("-pk")), (seed, wanted)
+
+
+def test_a_page_reads_no_more_days_than_fill_it() -> None:
+    acme = a_tenant()
+    for ago in range(10, 90):
+        spend(acme.pk, day=TODAY - timedelta(days=ago), created_at=NOW - timedelta(days=ago), model_name="o3")
+    rollup.roll_up(now=NOW)
+    rollup.roll_up_months(now=NOW)
+    page = rare.Page(rows=4)
+    found = reports.usage_rows(tenant_id=acme.pk, wanted=Wanted(model="o3"), page=page)
+    assert 4 <= found.count() <= 10
+    newest = found.order_by("-pk")[:3]
+    assert [row.billing_day for row in newest] == [TODAY - timedelta(days=ago) for ago in (10, 11, 12)]
+    before = list(newest)[-1].pk
+    older = reports.usage_rows(tenant_id=acme.pk, wanted=Wanted(model="o3"), page=rare.Page(rows=4, before=before))
+    assert [row.billing_day for row in older.order_by("-pk")[:3]] == [
+        TODAY - timedelta(days=ago) for ago in (13, 14, 15)
+    ]
 
 
 def test_a_common_model_is_known_from_its_months_alone(
