@@ -12,11 +12,12 @@ import unfold.admin
 import unfold.decorators
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import PAGE_VAR
 from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
 from django.db.models import Model, Q, QuerySet
 from django.forms import BaseModelFormSet, ModelForm
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -284,11 +285,23 @@ class ReadOnly:
 
 
 class ReadOnlyAdmin(ReadOnly, ModelAdmin):
-    """A log: read-only, and never counted, because counting a large table takes longer than reading a page of it."""
+    """A log: read-only, and never counted, because counting a large table takes longer than reading a page of it. Nor
+    is it leafed through without end, since the database reads all pages before the one that is shown."""
 
     paginator = InfinitePaginator
     show_facets = admin.ShowFacets.NEVER
     warn_unsaved_form = False
+    most_pages = 2_000
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        page = request.GET.get(PAGE_VAR, "")
+        if page.isascii() and page.isdigit() and (len(page) > 9 or int(page) > self.most_pages):
+            messages.warning(request, f"A list ends after {self.most_pages:,} pages. Filter it to look further back.")
+            asked = request.GET.copy()
+            asked[PAGE_VAR] = str(self.most_pages)
+            return HttpResponseRedirect(f"{request.path}?{asked.urlencode()}")
+        shown: HttpResponse = super().changelist_view(request, extra_context)
+        return shown
 
 
 class TabularInline(unfold.admin.TabularInline):  # type: ignore[misc]  # unfold has no types

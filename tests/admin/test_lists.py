@@ -104,6 +104,14 @@ def test_a_log_is_never_counted(browser: Client, full: None, name: str) -> None:
     assert not [query for query in asked.captured_queries if "COUNT(" in query["sql"].upper() and table in query["sql"]]
 
 
+@pytest.mark.parametrize("page", ["2001", "99999999", "9" * 5000])
+def test_a_log_is_not_leafed_through_without_end(browser: Client, full: None, page: str) -> None:
+    url = reverse("admin:billing_usagerecord_changelist")
+    answer = browser.get(url, {"p": page, "status__exact": "failed"})
+    assert (answer.status_code, answer["Location"]) == (302, f"{url}?p=2000&status__exact=failed")
+    assert "Filter it to look further back" in browser.get(answer["Location"]).content.decode()
+
+
 def test_the_dashboard_opens_in_at_most_17_queries(
     browser: Client, full: None, django_assert_max_num_queries: Callable[..., Any]
 ) -> None:
