@@ -71,9 +71,10 @@ def test_what_is_rare_is_the_same_list_whatever_is_rolled_up(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("few", [0, 5, 20, 2000])
-@pytest.mark.parametrize("size", [1, 3, 10])
-def test_page_by_page_it_is_the_same_list(few: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("size", "passed"), [(1, 0), (3, 0), (10, 0), (3, 20)])
+def test_page_by_page_it_is_the_same_list(few: int, size: int, passed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rare, "FEW", few)
+    monkeypatch.setattr(rare, "PASSED", passed)
     seed = random.randrange(10**6)
     dice = random.Random(seed)
     tenants = [
@@ -112,7 +113,8 @@ def test_page_by_page_it_is_the_same_list(few: int, size: int, monkeypatch: pyte
             assert shown == list(mine.order_by("-pk")), (seed, wanted)
 
 
-def test_a_page_reads_no_more_days_than_fill_it() -> None:
+def test_a_page_reads_no_more_days_than_fill_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rare, "PASSED", 3)
     acme = a_tenant()
     for ago in range(10, 90):
         spend(acme.pk, day=TODAY - timedelta(days=ago), created_at=NOW - timedelta(days=ago), model_name="o3")
@@ -128,6 +130,8 @@ def test_a_page_reads_no_more_days_than_fill_it() -> None:
     assert [row.billing_day for row in older.order_by("-pk")[:3]] == [
         TODAY - timedelta(days=ago) for ago in (13, 14, 15)
     ]
+    monkeypatch.setattr(rare, "PASSED", 4)  # every request is one: four fill the page
+    assert not looked_up(reports.usage_rows(tenant_id=acme.pk, wanted=Wanted(model="o3"), page=page))
 
 
 def test_a_common_model_is_known_from_its_months_alone(
