@@ -130,7 +130,7 @@ def _statements() -> Iterator[Difference]:
     """Finalised statements, a month at a time: requests and each column that they speak of."""
     for month in Statement.objects.order_by("month").values_list("month", flat=True).distinct():
         stated = {
-            statement.tenant_id: {name: getattr(statement, name) for name in ("requests", *_STATED)}
+            statement.tenant_id: {name: Decimal(getattr(statement, name)) for name in ("requests", *_STATED)}
             for statement in Statement.objects.filter(month=month)
         }
         ledger: dict[Any, dict[str, Any]] = {tenant_id: defaultdict(Decimal) for tenant_id in stated}

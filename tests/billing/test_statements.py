@@ -16,11 +16,13 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection, connections
 
 from billing import periods, reconcile, rollup
+from billing.alert_models import Alert
 from billing.ledger import sweep
 from billing.models import Adjustment, BudgetWindow, Hold, UsageRecord
 from billing.statement_models import Finalised, Statement, StatementDocument
 from billing.statements import closing
 from billing.statements.document import sha256
+from billing.tasks import reconcile_ledger
 from tenants import audit
 from tenants.errors import NotFound
 from tenants.models import AuditEvent
@@ -397,6 +399,14 @@ def test_what_lands_in_a_closed_month_all_the_same_is_found():
     spend(tenant.pk, "0.5", day=MONTH)
     assert {one.figure for one in reconcile.check(now=AFTER)} == {"statement 2026-10"}
     assert len(reconcile.check(now=AFTER)) == 3
+    said = StringIO()
+    with pytest.raises(SystemExit) as ended:
+        call_command("reconcile", "--check", stdout=said, stderr=StringIO())
+    assert ended.value.code == 1
+    wrong = f"requests (tenant_id={tenant.pk}): expected 9, found 8"
+    assert f"statement 2026-10 of {wrong}\n" in said.getvalue()
+    assert len(reconcile_ledger()) == 3
+    assert f"statement 2026-10 of {wrong}" in Alert.objects.get(event="reconcile.failed").data["first"]
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
