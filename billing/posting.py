@@ -307,7 +307,7 @@ def _correct(cursor: Any, batch: Batch, operation: Settle) -> None:
 
 def _open(hold: Hold) -> tuple[date, tuple[Window, ...]]:
     """The day on which a late figure of a hold is booked, and its windows: its own, unless its month is finalised."""
-    if not periods.may_be_final(day=hold.billing_day, timezone=hold.timezone, now=datetime.now(UTC)):
+    if not periods.may_be_final(day=hold.billing_day, now=datetime.now(UTC)):
         return hold.billing_day, hold.windows
     day = periods.open_day(hold.tenant_id, hold.billing_day)
     if day == hold.billing_day:

@@ -25,7 +25,7 @@ _TRIES = 3
 
 
 class PeriodOpen(Conflict):
-    """The month is not over in the tenant's time zone, or requests of it are under way."""
+    """The month is not over in every time zone, or requests of it are under way."""
 
     code = "period_open"
 
@@ -103,11 +103,10 @@ def finalise(*, tenant: Tenant, month: date, actor: audit.Actor, now: datetime) 
 def _check(*, tenant: Tenant, month: date, now: datetime) -> None:
     if of_month(tenant_id=tenant.pk, month=month) is not None:
         raise Finalised(f"The statement of {tenant.slug} for {month:%Y-%m} is final already.")
-    end = periods.ends_at(month=month, timezone=tenant.timezone)
+    end = periods.ends_at(month)
     if now < end:
         raise PeriodOpen(
-            f"{month:%Y-%m} is not over for {tenant.slug} ({tenant.timezone}). "
-            f"It can be finalised from {end:%Y-%m-%dT%H:%M:%SZ} on."
+            f"{month:%Y-%m} is not over in every time zone. It can be finalised from {end:%Y-%m-%dT%H:%M:%SZ} on."
         )
     under_way = Hold.objects.filter(tenant_id=tenant.pk, billing_day__in=periods.days_of(month)).count()
     if under_way:
