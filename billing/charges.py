@@ -105,11 +105,13 @@ MONEY: dict[str, str] = {
 Charges = dict[tuple[uuid.UUID, Place], Used]
 
 
-def of(*, tenant_id: uuid.UUID, days: Sequence[date]) -> dict[Place, Used]:
-    """A tenant's charges of these days: closed ones from their roll-ups, the rest from the rows. Ask in a snapshot."""
-    rolled = set(
-        RolledDay.objects.filter(billing_day__in=days, charges__isnull=False).values_list("billing_day", flat=True)
-    )
+def of(*, tenant_id: uuid.UUID, days: Sequence[date], from_rows: bool = False) -> dict[Place, Used]:
+    """A tenant's charges of these days: closed ones from their roll-ups, the rest from the rows. With `from_rows` only
+    those come from roll-ups whose usage is pruned. Ask in a snapshot."""
+    marks = RolledDay.objects.filter(billing_day__in=days, charges__isnull=False)
+    if from_rows:
+        marks = marks.filter(pruned_at__isnull=False)
+    rolled = set(marks.values_list("billing_day", flat=True))
     live = [day for day in days if day not in rolled]
     found = rolled_up(tenant_id=tenant_id, days=rolled)
     if live:

@@ -143,8 +143,12 @@ def _write(head: Head, text: bytes, *, actor: audit.Actor) -> Statement:
     return statement
 
 
-def verify(statement: Statement) -> list[Difference]:
-    """Where the statement differs from its own hash, from what its row says, and from the ledger; none is good."""
+def verify(statement: Statement, *, from_rows: bool = True) -> list[Difference]:
+    """Where the statement differs from its own hash, from what its row says, and from the ledger; none is good.
+
+    The ledger is the usage rows, wherever they are still there, whatever roll-ups say: some 40 s a million. Without
+    `from_rows` it is the roll-ups, for who has held them to the rows.
+    """
     stored = text_of(statement)
     differences = []
     if sha256(stored) != statement.sha256:
@@ -156,10 +160,11 @@ def verify(statement: Statement) -> list[Difference]:
         if value != Decimal(totals[name]):
             differences.append(_difference(statement, f"its row's {name}", value, totals[name]))
     head = _head(statement, document.get("format"))
-    recomputed = compose(head, figures.read(tenant_id=statement.tenant_id, month=statement.month))
+    found = figures.read(tenant_id=statement.tenant_id, month=statement.month, from_rows=from_rows)
+    recomputed = compose(head, found)
     if recomputed != stored:
-        where, was, found = next(_unlike("", document, json.loads(recomputed)), ("bytes", "", ""))
-        differences.append(_difference(statement, where, was, found))
+        where, was, now = next(_unlike("", document, json.loads(recomputed)), ("bytes", "", ""))
+        differences.append(_difference(statement, where, was, now))
     return differences
 
 

@@ -63,11 +63,12 @@ class Figures:
         return {one: name for one, (_, name) in last.items()}
 
 
-def read(*, tenant_id: uuid.UUID, month: date) -> Figures:
-    """Everything of one moment."""
+def read(*, tenant_id: uuid.UUID, month: date, from_rows: bool = False) -> Figures:
+    """Everything of one moment. `from_rows`: not from roll-ups, unless the rows are pruned."""
     days = periods.days_of(month)
     with reading():
-        return Figures(used=charges.of(tenant_id=tenant_id, days=days), adjusted=_adjusted(tenant_id, days))
+        used = charges.of(tenant_id=tenant_id, days=days, from_rows=from_rows)
+        return Figures(used=used, adjusted=_adjusted(tenant_id, days))
 
 
 def number(*, tenant_id: uuid.UUID, month: date) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from django.db import OperationalError, connection, connections
 from billing import periods, reconcile, rollup
 from billing.alert_models import Alert
 from billing.ledger import sweep
-from billing.models import Adjustment, BudgetWindow, Hold, UsageRecord
+from billing.models import Adjustment, BudgetWindow, Hold, RolledDay, UsageRecord
 from billing.statement_models import Finalised, Statement, StatementDocument
 from billing.statements import closing
 from billing.statements.document import sha256
@@ -206,11 +206,35 @@ def test_a_renamed_tenant_key_or_zone_changes_no_finalised_statement():
     assert json.loads(closing.document(tenant=tenant, month=MONTH, now=AFTER))["tenant"]["slug"] == "acme"
 
 
-def test_verify_names_what_differs():
-    statement = finalise(a_month())
-    UsageRecord.objects.filter(pk=uuid.UUID(int=2)).update(billed_usd=Decimal("0.00825") + UNIT)
-    (difference,) = verified(statement)
-    assert difference == "acme 2026-10: totals.billed_usd: stored 0.0186677424, recomputed 0.0186677425"
+@pytest.mark.parametrize("rolled", ["never", "before", "since"])
+def test_verify_names_what_differs_in_the_rows_whatever_roll_ups_say(rolled):
+    tenant = a_month()
+    if rolled == "before":
+        rollup.roll_up(now=AFTER)
+    statement = finalise(tenant)
+    if rolled == "since":
+        rollup.roll_up(now=AFTER)
+    assert verified(statement) == []
+    second = UsageRecord.objects.filter(pk=uuid.UUID(int=2))
+    second.update(billed_usd=Decimal("0.00825") + UNIT)
+    assert verified(statement) == [
+        "acme 2026-10: totals.billed_usd: stored 0.0186677424, recomputed 0.0186677425"
+    ]  # fmt: skip
+    second.update(billed_usd=Decimal("0.00825"), price_lines=[line("input", 1000, "2.5"), line("output", 501, "10")])
+    assert verified(statement) == ["acme 2026-10: details[1].lines[1].amount_usd: stored 0.005, recomputed 0.00501"]
+    second.delete()
+    assert verified(statement) == ["acme 2026-10: totals.billed_usd: stored 0.0186677424, recomputed 0.0104177424"]
+
+
+def test_verify_reads_the_roll_ups_of_pruned_days_and_the_rows_of_the_others():
+    tenant = a_month()
+    rollup.roll_up(now=AFTER)
+    statement = finalise(tenant)
+    RolledDay.objects.filter(pk=MONTH).update(pruned_at=AFTER)
+    UsageRecord.objects.filter(billing_day=MONTH).delete()
+    assert verified(statement) == []
+    UsageRecord.objects.filter(pk=uuid.UUID(int=2)).delete()
+    assert verified(statement) == ["acme 2026-10: totals.billed_usd: stored 0.0186677424, recomputed 0.0104177424"]
 
 
 def test_verify_finds_a_document_or_row_that_somebody_has_edited():
@@ -424,7 +448,10 @@ def test_the_command_finalises_every_tenant_of_the_month_and_verifies_them():
     assert run("verify")[:2] == (0, "2 statements recompute byte by byte.\n")
     add(UsageRecord.objects.filter(pk=uuid.UUID(int=22)), "cost_total_usd", UNIT)
     code, said, wrong = run("verify", "--month", "2026-10")
-    assert (code, wrong) == (1, "1 of 2 statements are not what the ledger says.\n")
+    assert (code, wrong.splitlines()) == (1, [
+        "1 of 2: acme 2026-10, 8 requests", "2 of 2: globex 2026-10, 1 requests",
+        "1 of 2 statements are not what the ledger says.",
+    ])  # fmt: skip
     assert said == "globex 2026-10: totals.cost_usd: stored 0.0075, recomputed 0.0075000001\n"
     assert run("verify", "--month", "2026-10", "--tenant", "acme")[0] == 0
     assert run("verify", "--month", "2026-09")[:2] == (0, "0 statements recompute byte by byte.\n")
