@@ -27,7 +27,7 @@ _MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
 def parse(text: str) -> date:
     """The first day of a month written `2026-11`. Raises InvalidValue."""
     found = _MONTH.fullmatch(text)
-    if found is None or found[1] in {"0000", "9999"}:  # their neighbours are no dates
+    if found is None or found[1] in {"0000", "0001", "9999"}:  # beside them are no dates
         raise InvalidValue("Give a month as 2026-11.", param="month")
     return date(int(found[1]), int(found[2]), 1)
 
