@@ -53,7 +53,7 @@ class Figures:
         return sum(one.count for one in self.adjusted)
 
     def names(self, kind: str) -> dict[Any, str]:
-        """The names of keys or configs (`kind` is `key` or `config`) by id, as the usage said them last."""
+        """The names of keys or configs (`kind` is `key` or `config`) by id, as the last request said them."""
         last: dict[Any, tuple[date, str]] = {}
         for place, used in self.used.items():
             one = getattr(place, f"{kind}_id")
