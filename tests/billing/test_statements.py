@@ -23,9 +23,11 @@ from billing.statement_models import Finalised, Statement, StatementDocument
 from billing.statements import closing
 from billing.statements.document import sha256
 from billing.tasks import reconcile_ledger
+from llm.models import LLMConfig
 from tenants import audit
 from tenants.errors import NotFound
-from tenants.models import AuditEvent
+from tenants.models import ApiKey, AuditEvent
+from tests import cast
 from tests.billing.books import Books, a_ledger, forsake
 from tests.billing.made import a_tenant, add, adjust, an_id, spend
 from tests.billing.stated import AFTER, ALPHA, BETA, CONFIG, MONTH, a_month, a_request, line
@@ -197,13 +199,40 @@ def test_the_bytes_are_the_same_on_every_machine_and_database(monkeypatch, form,
     assert verified(statement) == []
 
 
-def test_a_renamed_tenant_key_or_zone_changes_no_finalised_statement():
-    tenant = a_month()
+@pytest.mark.parametrize("rolled", [False, True])
+def test_a_renamed_tenant_key_or_zone_changes_no_finalised_statement(rolled):
+    """Nor one that is deleted, nor what they ask afterwards."""
+    books, ledger = Books(limits={"config": (None, None)}), a_ledger()
+    tenant, renamed, deleted = books.tenant, books.key, cast.make_key(books.tenant, "deleted")[0]
+    config = LLMConfig.objects.get(pk=books.config_id)
+
+    def asks(key, moment):
+        books.key = key
+        names = {"key_name": key.name, "config_name": config.name, "created_at": moment}
+        assert ledger.do(books.settle(ledger.do(books.ask("1", now=moment)), "0.5", now=moment, **names))
+
+    for key in (renamed, deleted):
+        asks(key, datetime(2026, 10, 31, 12, tzinfo=UTC))
     statement = finalise(tenant)
+    text = closing.text_of(statement)
     tenant.slug, tenant.name, tenant.timezone = "new", "New name", "Asia/Tokyo"
     tenant.save()
+    ApiKey.objects.filter(pk=deleted.pk).delete()
+    renamed.name, config.name, books.timezone = "new name", "new config", tenant.timezone
+    renamed.save()
+    config.save()
+    asks(renamed, AFTER)
+    if rolled:
+        rollup.roll_up(now=AFTER + timedelta(days=9))
     assert verified(statement) == []
-    assert json.loads(closing.document(tenant=tenant, month=MONTH, now=AFTER))["tenant"]["slug"] == "acme"
+    assert closing.document(tenant=tenant, month=MONTH, now=AFTER) == text
+    october, november = json.loads(text), draft(tenant, month=date(2026, 11, 1))
+    assert (october["tenant"]["slug"], october["timezone"]) == ("acme", "UTC")
+    assert {row["name"] for row in october["keys"]} == {"test", "deleted"}
+    assert (november["tenant"]["slug"], november["timezone"]) == ("new", "Asia/Tokyo")
+    assert [row["name"] for row in november["keys"]] == ["new name"]
+    for month, name in ((october, "main"), (november, "new config")):
+        assert [row["name"] for row in month["configs"]] == [name]
 
 
 @pytest.mark.parametrize("rolled", ["never", "before", "since"])
