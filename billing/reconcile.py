@@ -260,10 +260,9 @@ def _of_charges(day: date, rolled: charges.Charges) -> dict[str, Decimal]:
         money = {f"sum_{column}": getattr(used, name) for name, column in charges.MONEY.items()}
         tokens = {f"sum_{name}": count for name, count in used.tokens.items()}
         _add(figures, found | money | tokens, ("requests", *_MONEY, *_TOKENS))
-    said = [name for name in _COARSE if name not in NOT_OF_ADJUSTMENTS]
-    adjusted = Adjustment.objects.filter(billing_day=day).order_by().values(*said)
+    adjusted = Adjustment.objects.filter(billing_day=day).order_by().values(*_COARSE)
     for row in adjusted.annotate(**{f"sum_{name}": Sum(name) for name in _MONEY}).iterator():
-        _add(figures, {"used_byok": False, **row}, _MONEY)
+        _add(figures, row, _MONEY)
     return figures
 
 
