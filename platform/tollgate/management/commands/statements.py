@@ -20,10 +20,10 @@ from tenants.models import Tenant
 
 class Command(BaseCommand):
     help = (
-        "finalise closes a month: of every tenant that has something in it, or of one. verify works finalised "
-        "statements out again from the usage rows (of days whose usage is pruned, from their roll-ups) and compares "
-        "them byte by byte; it exits 1 on any difference, naming it, and tells on standard error how far it is. "
-        "show prints one statement, or a draft of it."
+        "finalise closes a month that is over in every time zone, from 12:05 UTC of the next 1st: of every tenant that "
+        "has something in it, or of one. verify works finalised statements out again from the usage rows (of days "
+        "whose usage is pruned, from their roll-ups) and compares them byte by byte; it exits 1 on any difference, "
+        "naming it, and tells on standard error how far it is. show prints one statement, or a draft of it."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
