@@ -23,7 +23,9 @@ from tenants.ids import uuid7
 from tenants.models import Tenant
 
 ZERO = Decimal(0)
-_SAME = ("key_id", "config_id", "provider_id", "provider_slug", "model_id", "model_name")
+# What it says as its request does.
+_SAME = ("key_id", "config_id", "provider_id", "provider_slug", "model_id", "model_name", "credential_id",
+         "power_level", "task_type", "used_byok")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import orjson
 from django.db import connection
-from django.db.models import Count, Q, QuerySet, Sum, TextField
+from django.db.models import Count, Max, Q, QuerySet, Sum, TextField
 from django.db.models.functions import Cast
 
 from billing.models import RolledDay, UsageRecord
@@ -26,7 +26,7 @@ from billing.rows import as_date, as_uuid, truth
 ZERO = Decimal(0)
 TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "total_tokens")
 _PLACE = ("billing_day", "key_id", "config_id", "provider_slug", "model_name", "used_byok")
-_NAMES = ("key_name", "config_name")
+_NAMES = {"key_id": "key_name", "config_id": "config_name"}  # of whom in the place
 
 
 class Place(NamedTuple):
@@ -59,7 +59,7 @@ class Used:
     """The usage of one place. `cost` is the provider's list price; `unitemised` is the part of it of rows without price
     lines (charged in full after a crash, or booked by `log_usage`), `own_list` the part that is billed at the tenant's
     own prices instead, as `own` (of it `own_unitemised` without lines). `prepaid` is the part of `billed` that prepaid
-    credit paid. The names are the last of the day."""
+    credit paid. The names are the last that any request of the day had, wherever it belongs."""
 
     requests: int = 0
     tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TOKENS, 0))
@@ -78,7 +78,7 @@ class Used:
     config_name: str = ""
 
     def add(self, other: "Used") -> None:
-        """Add another's sums; of names the greater is kept."""
+        """Add another's sums. Names stay as they are."""
         self.requests += other.requests
         for name in TOKENS:
             self.tokens[name] += other.tokens[name]
@@ -87,8 +87,6 @@ class Used:
         for mine, others in ((self.units, other.units), (self.own_units, other.own_units)):
             for unit, quantity in others.items():
                 mine[unit] += quantity
-        for name in _NAMES:
-            setattr(self, name, max(getattr(self, name), getattr(other, name)))
 
 
 MONEY: dict[str, str] = {
@@ -105,11 +103,13 @@ MONEY: dict[str, str] = {
 Charges = dict[tuple[uuid.UUID, Place], Used]
 
 
-def of(*, tenant_id: uuid.UUID, days: Sequence[date]) -> dict[Place, Used]:
-    """A tenant's charges of these days: closed ones from their roll-ups, the rest from the rows. Ask in a snapshot."""
-    rolled = set(
-        RolledDay.objects.filter(billing_day__in=days, charges__isnull=False).values_list("billing_day", flat=True)
-    )
+def of(*, tenant_id: uuid.UUID, days: Sequence[date], from_rows: bool = False) -> dict[Place, Used]:
+    """A tenant's charges of these days: closed ones from their roll-ups, the rest from the rows. With `from_rows` only
+    those come from roll-ups whose usage is pruned. Ask in a snapshot."""
+    marks = RolledDay.objects.filter(billing_day__in=days, charges__isnull=False)
+    if from_rows:
+        marks = marks.filter(pruned_at__isnull=False)
+    rolled = set(marks.values_list("billing_day", flat=True))
     live = [day for day in days if day not in rolled]
     found = rolled_up(tenant_id=tenant_id, days=rolled)
     if live:
@@ -125,7 +125,9 @@ def rolled_up(*, tenant_id: uuid.UUID | None, days: Iterable[date]) -> Charges:
     if tenant_id is not None:
         rows = rows.filter(tenant_id=tenant_id)
     found: Charges = {}
-    for row in rows.values_list("tenant_id", *_PLACE, *_NAMES, "requests", *TOKENS, *MONEY.values(), *lines).iterator():
+    for row in rows.values_list(
+        "tenant_id", *_PLACE, *_NAMES.values(), "requests", *TOKENS, *MONEY.values(), *lines
+    ).iterator():
         tenant, *values = row
         place, values = Place(*values[: len(_PLACE)]), values[len(_PLACE) :]
         key_name, config_name, requests, *values = values
@@ -180,14 +182,21 @@ def of_rows(*, tenant_id: uuid.UUID | None, days: Sequence[date]) -> Charges:
     """What the usage rows of these days come to, of one tenant or (None) of all: two passes, three where a tenant has
     prices of its own. Memory goes by combination of tenant, day, key, config and model."""
     found: Charges = defaultdict(Used)
+    last: dict[tuple[uuid.UUID, date, str, uuid.UUID], tuple[str, str]] = {}
     own = False
     for row in _sums(tenant_id, days).iterator():
         place = Place(*(row[name] for name in _PLACE))
         one = _used(row["count_rows"], (row[f"sum_{name}"] for name in TOKENS), (row[f"of_{name}"] for name in MONEY))
-        one.key_name = row["key_name"] if row["key_id"] else ""
-        one.config_name = row["config_name"] if row["config_id"] else ""
         found[row["tenant_id"], place].add(one)
         own = own or row["count_own"] > 0
+        for of, name in _NAMES.items():
+            if row[of] is not None:
+                who, said = (row["tenant_id"], place.day, of, row[of]), (row["last_id"], row[name])
+                last[who] = max(last.get(who, said), said)
+    for (tenant, place), used in found.items():
+        for of, name in _NAMES.items():
+            _, said_last = last.get((tenant, place.day, of, getattr(place, of)), ("", ""))
+            setattr(used, name, said_last)
     for tenant, place, unit, quantity in _lines(tenant_id, days, own=False):
         found[tenant, place].units[unit] += quantity
     if own:
@@ -212,9 +221,10 @@ def _sums(tenant_id: uuid.UUID | None, days: Sequence[date]) -> QuerySet[Any, di
     rows = UsageRecord.objects.filter(billing_day__in=days).order_by()
     if tenant_id is not None:
         rows = rows.filter(tenant_id=tenant_id)
-    sums: QuerySet[Any, dict[str, Any]] = rows.values("tenant_id", *_PLACE, *_NAMES).annotate(
+    sums: QuerySet[Any, dict[str, Any]] = rows.values("tenant_id", *_PLACE, *_NAMES.values()).annotate(
         count_rows=Count("pk"),
         count_own=Count("pk", filter=own),
+        last_id=Max(Cast("pk", TextField())),  # as text: PostgreSQL has no greatest uuid
         **{f"sum_{name}": Sum(name) for name in TOKENS},
         **{f"of_{name}": total for name, total in money.items()},
     )

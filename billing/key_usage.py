@@ -31,7 +31,7 @@ def of_key(*, tenant_id: uuid.UUID, column: KeyColumn, key: uuid.UUID, start: da
     """`total`, and `by_provider`, `by_model`, `by_power_level` (dearest first), `by_day` (in order, days without any
     left out): rows as `reports.summary`, each with `byok_share` (0 to 1, of its requests).
 
-    Adjustments of an API key count in the money; none is of a provider key.
+    Adjustments of its requests count in the money.
     """
     groups: dict[str, dict[tuple[Any, ...], Totals]] = {name: defaultdict(Totals) for name in PARTS}
     whole = Totals()

@@ -185,7 +185,10 @@ class UsageRecord(models.Model):
 
 
 class Adjustment(models.Model):
-    """A signed correction of what a tenant owes, with a reason. A late settlement is one too (kind `system`)."""
+    """A signed correction of what a tenant owes, with a reason. A late settlement is one too (kind `system`).
+
+    One that is about a request says what its usage row says of key, config, model and the rest, for good.
+    """
 
     class Kind(models.TextChoices):
         STAFF = "staff", "Staff"
@@ -202,6 +205,10 @@ class Adjustment(models.Model):
     provider_slug = models.CharField(max_length=64, blank=True)
     model_id = models.UUIDField(null=True, blank=True)
     model_name = models.CharField(max_length=200, blank=True)
+    credential_id = models.UUIDField(null=True, blank=True, help_text="The provider key that the request used.")
+    power_level = models.CharField(max_length=16, blank=True)
+    task_type = models.CharField(max_length=16, blank=True)
+    used_byok = models.BooleanField(default=False, help_text="The request used the tenant's own provider key.")
     cost_total_usd = UsdField(default=ZERO, help_text="Correction of the provider's list price.")
     billed_usd = UsdField(default=ZERO, help_text="Correction of what the tenant owes.")
     budget_usd = UsdField(default=ZERO, help_text="Correction of what counts against budgets.")

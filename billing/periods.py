@@ -8,15 +8,16 @@ so the answer stands until the commit.
 import re
 import uuid
 from collections.abc import Set
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 from billing import rows, windows
 from billing.models import BudgetWindow, RolledDay
 from billing.statement_models import Statement
 from tenants.errors import InvalidValue
 
-# Time zones reach UTC+14: a month can be over there while it goes on in UTC.
-_FURTHEST = timedelta(hours=14)
+# The last time zone is UTC-12. What is over there is over everywhere, so that no change of a tenant's time zone, nor a
+# process that has not heard of one, puts anything on a day of a month that is final.
+_LAST_ZONE = timedelta(hours=12)
 # A request's billing day is that of its arrival, and its hold is committed a moment later, on a machine whose clock
 # may be off. Streams need no more: their holds keep the month open.
 GRACE = timedelta(minutes=5)
@@ -26,7 +27,7 @@ _MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
 def parse(text: str) -> date:
     """The first day of a month written `2026-11`. Raises InvalidValue."""
     found = _MONTH.fullmatch(text)
-    if found is None or found[1] == "0000":
+    if found is None or found[1] in {"0000", "0001", "9999"}:  # beside them are no dates
         raise InvalidValue("Give a month as 2026-11.", param="month")
     return date(int(found[1]), int(found[2]), 1)
 
@@ -42,8 +43,7 @@ def following(day: date) -> date:
 
 def days_of(month: date) -> list[date]:
     """Every day of the month."""
-    last = date.max if (month.year, month.month) == (9999, 12) else following(month) - timedelta(days=1)
-    return [month + timedelta(days=number) for number in range(last.day)]
+    return [month + timedelta(days=number) for number in range((following(month) - month).days)]
 
 
 def current(*, timezone: str, now: datetime) -> date:
@@ -51,14 +51,14 @@ def current(*, timezone: str, now: datetime) -> date:
     return month_of(windows.billing_day(now, timezone))
 
 
-def ends_at(*, month: date, timezone: str) -> datetime:
-    """When no new request can fall in the month any more, in UTC."""
-    return windows.resets_at(windows.MONTH, month, timezone) + GRACE
+def ends_at(month: date) -> datetime:
+    """When no new request can fall in the month any more, in any time zone: 12:05 UTC of the next month's first day."""
+    return datetime.combine(following(month), time(0), tzinfo=UTC) + _LAST_ZONE + GRACE
 
 
-def may_be_final(*, day: date, timezone: str, now: datetime) -> bool:
-    """Whether the day's month is over in that time zone, by the calendar alone: no query for what is going on now."""
-    return month_of((now + _FURTHEST).date()) > day and current(timezone=timezone, now=now) > day
+def may_be_final(*, day: date, now: datetime) -> bool:
+    """Whether the day's month is over in every time zone, by the calendar alone: no query for what is going on now."""
+    return month_of((now.astimezone(UTC) - _LAST_ZONE).date()) > day
 
 
 def open_day(tenant_id: uuid.UUID, day: date) -> date:

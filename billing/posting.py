@@ -297,8 +297,11 @@ def _correct(cursor: Any, batch: Batch, operation: Settle) -> None:
     }
     for name in ("key_id", "config_id", "provider_id", "provider_slug", "model_id", "model_name"):
         late[name] = usage.get(name)
-    for name, amount in zip(("cost_total_usd", "billed_usd", "budget_usd"), posted[1:], strict=True):
+    for name, amount in zip(("cost_total_usd", "billed_usd", "budget_usd"), posted[1:4], strict=True):
         late[name] = usage[name] - rows.usd(amount)
+    # As the row that it corrects: its money is taken from where that row's stands.
+    credential, late["power_level"], late["task_type"], own_key = posted[4:]
+    late["credential_id"], late["used_byok"] = credential and rows.as_uuid(credential), rows.truth(own_key)
     rows.ADJUSTMENTS.insert(cursor, [late])
     if cursor.rowcount == 1:
         spend(batch, replace(hold, windows=windows), budget=late["budget_usd"], billed=late["billed_usd"])
@@ -307,7 +310,7 @@ def _correct(cursor: Any, batch: Batch, operation: Settle) -> None:
 
 def _open(hold: Hold) -> tuple[date, tuple[Window, ...]]:
     """The day on which a late figure of a hold is booked, and its windows: its own, unless its month is finalised."""
-    if not periods.may_be_final(day=hold.billing_day, timezone=hold.timezone, now=datetime.now(UTC)):
+    if not periods.may_be_final(day=hold.billing_day, now=datetime.now(UTC)):
         return hold.billing_day, hold.windows
     day = periods.open_day(hold.tenant_id, hold.billing_day)
     if day == hold.billing_day:
@@ -323,7 +326,10 @@ def windows_of(settlement: Settle) -> tuple[Window, ...]:
     return windows if day == settlement.hold.billing_day else (*windows, *settlement.hold.windows)
 
 
-_POSTED = "SELECT status, cost_total_usd, billed_usd, budget_usd FROM llm_usage_logs WHERE id = %s"
+_POSTED = (
+    "SELECT status, cost_total_usd, billed_usd, budget_usd, user_key_id, power_level, task_type, used_byok"
+    " FROM llm_usage_logs WHERE id = %s"
+)
 
 
 def reopen(cursor: Any, day: date, now: datetime) -> None:

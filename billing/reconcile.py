@@ -130,7 +130,7 @@ def _statements() -> Iterator[Difference]:
     """Finalised statements, a month at a time: requests and each column that they speak of."""
     for month in Statement.objects.order_by("month").values_list("month", flat=True).distinct():
         stated = {
-            statement.tenant_id: {name: getattr(statement, name) for name in ("requests", *_STATED)}
+            statement.tenant_id: {name: Decimal(getattr(statement, name)) for name in ("requests", *_STATED)}
             for statement in Statement.objects.filter(month=month)
         }
         ledger: dict[Any, dict[str, Any]] = {tenant_id: defaultdict(Decimal) for tenant_id in stated}
@@ -260,10 +260,9 @@ def _of_charges(day: date, rolled: charges.Charges) -> dict[str, Decimal]:
         money = {f"sum_{column}": getattr(used, name) for name, column in charges.MONEY.items()}
         tokens = {f"sum_{name}": count for name, count in used.tokens.items()}
         _add(figures, found | money | tokens, ("requests", *_MONEY, *_TOKENS))
-    said = [name for name in _COARSE if name not in NOT_OF_ADJUSTMENTS]
-    adjusted = Adjustment.objects.filter(billing_day=day).order_by().values(*said)
+    adjusted = Adjustment.objects.filter(billing_day=day).order_by().values(*_COARSE)
     for row in adjusted.annotate(**{f"sum_{name}": Sum(name) for name in _MONEY}).iterator():
-        _add(figures, {"used_byok": False, **row}, _MONEY)
+        _add(figures, row, _MONEY)
     return figures
 
 

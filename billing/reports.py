@@ -16,9 +16,9 @@ from django.db.models import CharField, Q, QuerySet
 from django.db.models.functions import Cast
 
 from billing import forecast, rare, windows
-from billing.models import BudgetWindow, DailyUsage, RolledDay, UsageRecord
+from billing.models import Adjustment, BudgetWindow, DailyUsage, RolledDay, UsageRecord
 from billing.snapshot import reading
-from billing.sums import Totals, average_ms, days_of, live_sums, rolled_sums, rows_of, sums
+from billing.sums import Totals, adjusted_sums, average_ms, days_of, live_sums, rolled_sums, rows_of, sums
 from tenants.errors import InvalidValue
 from tenants.models import ApiKey
 
@@ -82,7 +82,7 @@ def top_models(*, start: date, end: date, limit: int, tenant_id: uuid.UUID | Non
 
 
 def of_credentials(ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Totals]:
-    """What each of these provider keys has served since it was added. Adjustments belong to no provider key.
+    """What each of these provider keys has served since it was added. Adjustments count in the money.
 
     Days without a roll-up are named one by one, so that the index on provider keys finds their requests.
     """
@@ -94,8 +94,8 @@ def of_credentials(ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Totals]:
         between = {first + timedelta(days=n) for n in range((last - first).days)} - set(marked)
         live = Q(billing_day__lt=first) | Q(billing_day__gt=last) | Q(billing_day__in=between)
     rolled = rows_of(DailyUsage, None).filter(billing_day__in=marked, credential_id__in=ids)
-    unrolled = rows_of(UsageRecord, None).filter(live, credential_id__in=ids)
-    for rows, summed in ((rolled, rolled_sums()), (unrolled, live_sums())):
+    unrolled, adjusted = (rows_of(of, None).filter(live, credential_id__in=ids) for of in (UsageRecord, Adjustment))
+    for rows, summed in ((rolled, rolled_sums()), (unrolled, live_sums()), (adjusted, adjusted_sums())):
         for found in rows.values("credential_id").annotate(**summed):
             totals[found["credential_id"]].add(found)
     return totals

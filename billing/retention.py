@@ -89,10 +89,11 @@ def why_kept(*, day: date, now: datetime, proven: set[uuid.UUID]) -> tuple[str, 
 
 
 def _unproven(day: date, month: date, proven: set[uuid.UUID]) -> closing.Difference | None:
-    """The first difference between a statement of the month and the roll-ups and rows it is made of."""
+    """The first difference between a statement of the month and the roll-ups and rows it is made of: each day's roll-up
+    is held to its rows before these go."""
     users = DailyCharge.objects.filter(billing_day=day).values("tenant_id")
     for statement in Statement.objects.filter(month=month, tenant__in=users).exclude(pk__in=proven):
-        for difference in closing.verify(statement):
+        for difference in closing.verify(statement, from_rows=False):
             return difference
         proven.add(statement.pk)
     return None

@@ -41,13 +41,7 @@ OPEN_FOR = timedelta(days=2)
 _ON_ITS_WAY = timedelta(minutes=15)
 
 # What an adjustment does not say; its money stands in the row that says the same of the rest.
-NOT_OF_ADJUSTMENTS: dict[str, Any] = {
-    "credential_id": None,
-    "user_id": "",
-    "power_level": "",
-    "task_type": "",
-    "used_byok": False,
-}
+NOT_OF_ADJUSTMENTS: dict[str, Any] = {"user_id": ""}
 # Each table of months, and that of days which it is summed from.
 OF_MONTHS: tuple[tuple[Any, Any], ...] = (
     (MonthlyUsage, DailyUsage),

@@ -189,12 +189,10 @@ def sums(
     yield from grouped(rolled).annotate(**rolled_sums())
     for live in days.of_rows(rows_of(UsageRecord, tenant_id).filter(only)):
         yield from grouped(live).annotate(**live_sums())
-    if "credential_id" in filtered:
-        return  # no adjustment is of a provider key
     unsaid = {name: NOT_OF_ADJUSTMENTS[name] for name in columns if name in NOT_OF_ADJUSTMENTS}
     said = [name for name in columns if name not in unsaid]
     adjustments = rows_of(Adjustment, tenant_id).filter(days.of_adjustments, only)
-    money = {f"of_{name}": Sum(name) for name in ("cost_total_usd", "billed_usd")}
+    money = adjusted_sums()
     if said:
         adjusted: Iterable[dict[str, Any]] = grouped(adjustments, said).annotate(**money)
     else:
@@ -206,6 +204,10 @@ def sums(
 
 def rolled_sums() -> dict[str, Aggregate]:
     return {f"of_{name}": Sum(name) for name in MEASURES}
+
+
+def adjusted_sums() -> dict[str, Aggregate]:
+    return {f"of_{name}": Sum(name) for name in ("cost_total_usd", "billed_usd")}
 
 
 def live_sums() -> dict[str, Aggregate]:

@@ -43,9 +43,11 @@ ORDER BY g.at
 # One of some two thousand requests is corrected by a few cents, and each tenant gets one about no request now and then.
 _ADJUSTMENTS = """
 INSERT INTO billing_adjustments (id, tenant_id, kind, request_id, key_id, config_id, provider_id, provider_slug,
- model_id, model_name, cost_total_usd, billed_usd, budget_usd, is_prepaid, reason, author, billing_day, created_at)
+ model_id, model_name, credential_id, power_level, task_type, used_byok, cost_total_usd, billed_usd, budget_usd,
+ is_prepaid, reason, author, billing_day, created_at)
 SELECT gen_random_uuid(), tenant_id, 'staff', id, key_id, config_id, provider_id, provider_slug, model_id, model_name,
- 0, -round(billed_usd / 2, 10), -round(billed_usd / 2, 10), false, 'A wrong price.', 'scale', billing_day, created_at
+ user_key_id, power_level, task_type, used_byok, 0, -round(billed_usd / 2, 10), -round(billed_usd / 2, 10), false,
+ 'A wrong price.', 'scale', billing_day, created_at
 FROM llm_usage_logs TABLESAMPLE SYSTEM (0.05) REPEATABLE (7) WHERE tenant_id IN (SELECT tenant_id FROM scale_wheel)
 """
 

@@ -119,14 +119,14 @@ class StatementAdmin(ReadOnlyAdmin):
             chosen = set(request.POST.getlist("tenant"))
             _finalise(request, [one for one in tenants if str(one.pk) in chosen], month)
             return HttpResponseRedirect(request.get_full_path())
-        shown = [_row(one, month, now) for one in tenants[:MOST_TENANTS]]
+        shown, ends = [_row(one, month) for one in tenants[:MOST_TENANTS]], periods.ends_at(month)
         return form_page(
             request, form, title=f"Open months: {month:%Y-%m}", submit="Show", method="get",
             back=reverse("admin:billing_statement_changelist"), back_label="Finalised statements",
             template="billing/admin/open_months.html", opts=self.opts, month=month, may_finalise=_may_finalise(request),
-            rows=shown, any_over=any(row["over"] for row in shown), more=len(tenants) > MOST_TENANTS,
-            intro="A month can be finalised once it is over in the tenant's time zone and no request of it is under "
-            "way. From then on it never changes: what comes late goes into the next open month.",
+            rows=shown, over=now >= ends, ends=dress.moment(ends), more=len(tenants) > MOST_TENANTS,
+            intro="A month can be finalised once it is over in every time zone, at 12:05 UTC of the next 1st, and no "
+            "request of it is under way. From then on it never changes: what comes late goes into the next open month.",
         )  # fmt: skip
 
 
@@ -139,15 +139,12 @@ def _last_month(now: Any) -> date:
     return periods.month_of(date.fromordinal(this.toordinal() - 1))
 
 
-def _row(tenant: Tenant, month: date, now: Any) -> dict[str, Any]:
-    ends = periods.ends_at(month=month, timezone=tenant.timezone)
+def _row(tenant: Tenant, month: date) -> dict[str, Any]:
     return {
         "id": tenant.pk,
         "slug": tenant.slug,
         "name": tenant.name,
         "timezone": tenant.timezone,
-        "over": now >= ends,
-        "ends": dress.moment(ends),
         "documents": [(document_url(tenant.pk, month, kind), name) for kind, name in _KINDS],
     }
 

@@ -166,7 +166,8 @@ class AdminFinalise(StaffView):
 
     @extend_schema(operation_id="admin_statements_finalise", request=None, responses={201: serializers.AdminStatement})
     def post(self, request: Request, tenant: str, month: str) -> Response:
-        """Close the month for good. 409 while it is not over in the tenant's time zone, or requests of it go on."""
+        """Close the month for good. 409 until 12:05 UTC of the next 1st, when it is over in every time zone,
+        and while requests of it go on."""
         statement = closing.finalise(
             tenant=tenant_of(tenant), month=month_asked(month), actor=actor_of(request), now=timezone.now()
         )

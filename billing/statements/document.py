@@ -201,7 +201,7 @@ def _models(figures: Figures, form: str) -> list[dict[str, Any]]:
         sums[group].use(place, used)
         merged[group].add(used)
     for one in figures.adjusted:
-        sums[one.provider, one.model, False].adjust(one)
+        sums[one.provider, one.model, one.own_key].adjust(one)
     return [
         {
             "provider": group[0],

@@ -30,6 +30,7 @@ class Adjusted:
     config_id: uuid.UUID | None
     provider: str
     model: str
+    own_key: bool
     reason: str
     author: str
     cost: Decimal
@@ -53,7 +54,7 @@ class Figures:
         return sum(one.count for one in self.adjusted)
 
     def names(self, kind: str) -> dict[Any, str]:
-        """The names of keys or configs (`kind` is `key` or `config`) by id, as the usage said them last."""
+        """The names of keys or configs (`kind` is `key` or `config`) by id, as the last request said them."""
         last: dict[Any, tuple[date, str]] = {}
         for place, used in self.used.items():
             one = getattr(place, f"{kind}_id")
@@ -63,11 +64,12 @@ class Figures:
         return {one: name for one, (_, name) in last.items()}
 
 
-def read(*, tenant_id: uuid.UUID, month: date) -> Figures:
-    """Everything of one moment."""
+def read(*, tenant_id: uuid.UUID, month: date, from_rows: bool = False) -> Figures:
+    """Everything of one moment. `from_rows`: not from roll-ups, unless the rows are pruned."""
     days = periods.days_of(month)
     with reading():
-        return Figures(used=charges.of(tenant_id=tenant_id, days=days), adjusted=_adjusted(tenant_id, days))
+        used = charges.of(tenant_id=tenant_id, days=days, from_rows=from_rows)
+        return Figures(used=used, adjusted=_adjusted(tenant_id, days))
 
 
 def number(*, tenant_id: uuid.UUID, month: date) -> tuple[int, int]:
@@ -81,7 +83,8 @@ def number(*, tenant_id: uuid.UUID, month: date) -> tuple[int, int]:
 
 def _adjusted(tenant_id: uuid.UUID, days: list[date]) -> list[Adjusted]:
     rows = Adjustment.objects.filter(tenant_id=tenant_id, billing_day__in=days).order_by()
-    columns = ("billing_day", "kind", "key_id", "config_id", "provider_slug", "model_name", "reason", "author")
+    columns = ("billing_day", "kind", "key_id", "config_id", "provider_slug", "model_name", "used_byok",
+               "reason", "author")  # fmt: skip
     sums = {
         "count_rows": Count("pk"),
         "sum_cost": Sum("cost_total_usd"),
@@ -105,6 +108,7 @@ def _one(row: dict[str, Any]) -> Adjusted:
         config_id=row["config_id"],
         provider=row["provider_slug"],
         model=row["model_name"],
+        own_key=row["used_byok"],
         reason=row["reason"],
         author=row["author"],
         cost=row["sum_cost"],
@@ -114,6 +118,5 @@ def _one(row: dict[str, Any]) -> Adjusted:
 
 
 def _order(one: Adjusted) -> tuple[str, ...]:
-    return tuple(
-        map(str, (one.day, one.kind, one.key_id, one.config_id, one.provider, one.model, one.reason, one.author))
-    )
+    said = (one.day, one.kind, one.key_id, one.config_id, one.provider, one.model, one.reason, one.author, one.own_key)
+    return tuple(map(str, said))

@@ -1,19 +1,22 @@
 """Adjustments that staff enter: signed, counted everywhere a request is, in the period that is open."""
 
+import json
 from datetime import date, timedelta
 from typing import Any
 
 import pytest
 from django.utils import timezone
 
-from billing import adjustments, granting, reconcile, reports, rollup
+from billing import adjustments, granting, key_usage, reconcile, reports, rollup
 from billing.errors import BudgetExceeded
 from billing.models import Adjustment, BudgetWindow, RolledDay, UsageRecord
+from billing.posting import Hold
 from billing.statements import closing
 from tenants import audit
 from tenants.errors import InvalidValue
 from tenants.models import AuditEvent
 from tests.billing.books import NOW, Books, a_ledger, assert_books_agree, forsake, usd
+from tests.billing.made import an_id
 from tests.conftest import Api
 
 pytestmark = pytest.mark.django_db
@@ -69,6 +72,68 @@ def test_one_of_a_request_counts_for_its_key_config_model_and_day(books: Books) 
         usd("0.5"),
     )
     assert_books_agree()
+
+
+PARTS = {"byok": (True, False), "power_level": ("eco", ""), "task_type": ("code", ""), "credential": (an_id(), None),
+         "provider": ("openai", "openai"), "day": (NOW.date(), NOW.date())}  # fmt: skip
+
+
+def by_staff(books: Books, request: UsageRecord, _hold: Hold) -> None:
+    enter(books, "-0.75", request_id=request.pk, cost=usd("-0.75"))
+
+
+def by_run(_books: Books, request: UsageRecord, _hold: Hold) -> None:
+    run = adjustments.Run(id=an_id(), reason="x", author="x")
+    share = adjustments.Share(
+        request_id=request.pk, cost=usd("-0.75"), billed=usd("-0.75"), budget=usd("-0.75"), seen=0
+    )
+    assert adjustments.book(run=run, shares=[share], now=NOW) == 1
+
+
+def by_late_figure(books: Books, _request: UsageRecord, hold: Hold) -> None:
+    # What the provider said at last is of another level: the money is taken from where it was booked.
+    a_ledger().do(books.settle(hold, "0.25", power_level="precision"))
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("correct", [by_staff, by_run, by_late_figure])
+def test_one_of_a_request_counts_in_every_part_that_its_request_counts_in(books: Books, correct: Any) -> None:
+    """By key source, level, task and provider key, live and rolled up, and in the statement."""
+    said = {"used_byok": True, "power_level": "eco", "task_type": "code", "credential_id": PARTS["credential"][0]}
+    ledger = a_ledger()
+    hold = ledger.do(books.ask("1", **said))
+    forsake(ledger)
+    a_ledger().tick()
+    spend(books, "0.1")
+    enter(books, "-0.1", cost=usd("-0.1"))  # of no request: it says nothing
+    correct(books, UsageRecord.objects.get(pk=hold.request_id), hold)
+    later, day = NOW + timedelta(days=9), NOW.date()
+    for rolled in (False, True):
+        if rolled:
+            rollup.roll_up(now=later)
+        for part, (its, others) in PARTS.items():
+            found = reports.summary(tenant_id=books.tenant.pk, start=day, end=day, group_by=part)
+            money: dict[Any, Any] = {}
+            for row in found:
+                money[row[part]] = money.get(row[part], 0) + row["billed_usd"]
+            if part == "provider":
+                assert money == {"openai": usd("0.35"), "": usd("-0.1")}
+            elif its == others:
+                assert money == {its: usd("0.25")}
+            else:
+                assert money == {its: usd("0.25"), others: 0}
+        assert reports.of_credentials([said["credential_id"]])[said["credential_id"]].billed_usd == usd("0.25")
+        usage = key_usage.of_key(
+            tenant_id=books.tenant.pk, column="credential_id", key=said["credential_id"], start=day, end=day
+        )
+        assert usage["total"]["billed_usd"] == usd("0.25")
+        document = json.loads(closing.document(tenant=books.tenant, month=day.replace(day=1), now=later))
+        assert [(one["provider"], one["own_key"], one["billed_usd"]) for one in document["models"]] == [
+            ("", False, "-0.1"), ("openai", False, "0.1"), ("openai", True, "0.25"),
+        ]  # fmt: skip
+        assert reconcile.check(now=later) == []
+    Adjustment.objects.filter(used_byok=True).update(power_level="")
+    assert {one.figure for one in reconcile.check(now=later)} == {f"roll-up {day}"}
 
 
 def test_a_tenant_that_was_blocked_is_free_at_once(books: Books) -> None:

@@ -11,10 +11,14 @@ import time_machine
 
 from billing import reconcile, rollup
 from billing.errors import BudgetExceeded
-from billing.ledger import Ledger
-from billing.models import BudgetWindow, DailyUsage, RolledDay, UsageRecord
+from billing.ledger import Ledger, sweep
+from billing.models import Adjustment, BudgetWindow, DailyUsage, LedgerLease, RolledDay, UsageRecord
 from billing.posting import Hold
+from billing.statement_models import Statement
+from billing.statements import closing
 from billing.windows import billing_day, resets_at
+from tenants import audit
+from tenants.models import Tenant
 from tests.billing.books import Books, a_ledger, usd
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -147,6 +151,39 @@ def test_a_clock_that_ran_ahead_closes_no_day_for_good() -> None:
         rollup.roll_up(now=datetime.now(UTC))
         add_up(datetime.now(UTC))
     assert by_day(DailyUsage) == {now.date(): usd("0.7")}
+
+
+@pytest.mark.parametrize("first", ["UTC", "Asia/Tokyo", "Pacific/Kiritimati", "Etc/GMT+12"])
+@pytest.mark.parametrize("then", ["UTC", "Asia/Tokyo", "Pacific/Kiritimati", "Etc/GMT+12"])
+def test_a_changed_time_zone_puts_nothing_into_a_final_month(first: str, then: str) -> None:
+    """As early as the month can be finalised: a request of a process that has not heard of the change, one of a process
+    that has, and the true figure of a request of the month which was charged in full."""
+    month, early = date(2026, 11, 1), at("2026-11-30 09:00")
+    with time_machine.travel(early, tick=False) as clock:
+        books, ledger = Books(timezone=first), a_ledger()
+        swept: Hold = ledger.do(books.ask("1", now=early))
+        LedgerLease.objects.all().delete()
+        assert sweep(now=early) == 1
+        tried = early + timedelta(minutes=5)
+        while not (statement := final(books, month, tried)):
+            tried += timedelta(minutes=30)
+        for zone in (first, then):
+            clock.move_to(tried)
+            books.timezone = zone
+            settled(ledger, books, "2", tried)
+            Tenant.objects.update(timezone=then)
+        a_ledger().do(books.settle(swept, "0.25", now=early))
+        assert [str(one) for one in closing.verify(statement)] == []
+        add_up(tried)
+    assert Adjustment.objects.get().billing_day == date(2026, 12, 1)
+    assert tried == at("2026-12-01 12:05")
+
+
+def final(books: Books, month: date, now: datetime) -> Statement | None:
+    try:
+        return closing.finalise(tenant=books.tenant, month=month, actor=audit.system("test"), now=now)
+    except closing.PeriodOpen:
+        return None
 
 
 def test_everywhere_on_earth_a_day_ends_where_the_next_begins() -> None:

@@ -11,7 +11,7 @@ from decimal import ROUND_HALF_UP, Decimal
 import pytest
 from django.db import transaction
 
-from billing import posting, rollup, rows
+from billing import posting, reconcile, rollup, rows
 from billing.models import RolledDay, UsageRecord
 from billing.rollup_models import DailyCharge
 from billing.statements import closing, printed, sheet
@@ -104,6 +104,38 @@ def test_rows_roll_ups_and_both_give_the_same_bytes():
     rollup.roll_up(now=AFTER)
     UsageRecord.objects.all().delete()
     assert [text_of(tenant) for tenant in (acme, globex)] == from_rows, f"seed {seed}"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_key_and_a_config_have_the_name_of_the_last_request_of_their_last_day():
+    """By request id, whatever the alphabet, the order of writing and the models say."""
+    acme, key, config = a_tenant(), uuid.UUID(int=1), uuid.UUID(int=2)
+
+    def request(number, day, name, **fields):
+        spend(acme.pk, "1", day=day, id=uuid.UUID(int=number), key_id=key, key_name=name, config_id=config,
+              config_name=f"of {name}", **fields)  # fmt: skip
+
+    def named():
+        document = json.loads(text_of(acme))
+        return [document[kind][0]["name"] for kind in ("keys", "configs")]
+
+    second = MONTH + timedelta(days=1)
+    request(9, MONTH, "zz")
+    request(0x2F, second, "alpha")
+    request(0x1F, second, "zeta")
+    request(0x2E, second, "yankee", model_name="gpt-5")
+    assert named() == ["alpha", "of alpha"]
+    request(0xA0, second, "", model_name="gpt-5")
+    assert named() == ["", "of "]
+    request(0xA1, second, "Beta", provider_slug="anthropic")
+    from_rows = text_of(acme)
+    rollup.roll_up(now=AFTER)
+    assert text_of(acme) == from_rows
+    assert named() == ["Beta", "of Beta"]
+    assert set(DailyCharge.objects.filter(billing_day=second).values_list("key_name", flat=True)) == {"Beta"}
+    assert reconcile.check(now=AFTER) == []
+    DailyCharge.objects.filter(billing_day=second, provider_slug="anthropic").update(key_name="zeta")
+    assert {one.figure for one in reconcile.check(now=AFTER)} == {f"charges {second}"}
 
 
 def test_a_late_row_is_in_the_draft_at_once():

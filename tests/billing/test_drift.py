@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from billing import drift, invoices
 from billing.drift import Tolerance
 from billing.invoices import Columns
-from billing.models import Adjustment
+from billing.models import Adjustment, RolledDay, UsageRecord
 from tenants.errors import InvalidValue
 from tests.billing.made import a_tenant, spend
 
@@ -87,6 +87,52 @@ def test_a_late_figure_counts_on_its_requests_day(used):
     assert ("gpt-4o", 3, Decimal("0.5"), Decimal("0.5"), False) in rows(report)
 
 
+def correct(tenant, row, usd, **fields):
+    Adjustment.objects.create(
+        tenant=tenant, kind="staff", request_id=row.pk, provider_slug=row.provider_slug, model_name=row.model_name,
+        cost_total_usd=Decimal(usd), reason="x", author="x", billing_day=MONTH, created_at=at(31), **fields,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("provider", [None, "openai"])
+def test_a_corrected_price_is_no_drift_from_what_the_answer_said(db, provider):
+    tenant = a_tenant()
+    wrong = spend(tenant.pk, "10", created_at=at(5), reported_cost_usd=Decimal(1))
+    silent = spend(tenant.pk, "10", created_at=at(5))
+    correct(tenant, silent, "-9")  # the provider said nothing of this one
+    report = drift.reported(month=MONTH, provider=provider, tolerance=Tolerance())
+    assert rows(report) == [("openai/gpt-4o", 5, Decimal(10), Decimal(1), True)]
+    correct(tenant, wrong, "-8.5", billed_usd=Decimal(-9))
+    correct(tenant, wrong, "-0.5")
+    report = drift.reported(month=MONTH, provider=provider, tolerance=Tolerance())
+    assert rows(report) == [("openai/gpt-4o", 5, Decimal(1), Decimal(1), False)]
+    assert (report.total.requests, report.beyond, report.missing) == (1, 0, [])
+
+
+@pytest.mark.parametrize(
+    ("zone_of", "pruned", "of"), [("west", "2026-09-30", "2026-10-01"), ("east", "2026-11-01", "2026-10-31")]
+)
+def test_requests_whose_billing_day_is_pruned_in_the_next_month_are_said_to_be_missing(
+    used, tmp_path, zone_of, pruned, of
+):
+    hour = {"west": at(1, 3), "east": at(31, 20)}[zone_of]
+    day = date.fromisoformat(pruned)
+    spend(used.pk, "7", day=day, created_at=hour, reported_cost_usd=Decimal(7))
+    file = tmp_path / "invoice.csv"
+    file.write_text("model,cost\ngpt-4o,14\no3,16\n")
+    words = ("--provider", "openai", "--invoice", str(file), "--month", "2026-10")
+    assert run(*words)[::2] == (0, "")
+    RolledDay.objects.create(billing_day=day, rolled_at=at(31), pruned_at=at(31))
+    UsageRecord.objects.filter(billing_day=day).delete()
+    said = (
+        f"Incomplete: usage of {pruned} has been pruned, so requests of {of} (UTC) that were of that day in their "
+        "tenant's time zone are missing from ours.\n"
+    )
+    assert run(*words)[::2] == (1, f"{said}2 lines differ by more than the tolerance.\n")
+    assert run("--month", "2026-10", "--provider", "xai")[::2] == (0, said)
+    assert run("--month", "2026-12", "--provider", "xai")[::2] == (0, "")
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs", "beyond"),
     [
@@ -133,9 +179,12 @@ def test_columns_and_models_are_mapped_as_told():
         ("", "Say which column holds the model. The invoice has: nothing."),
         ("a,b\n1,2\n", "Say which column holds the model. The invoice has: a, b."),
         ("model,cost\ngpt-4o\n", "Line 2 of the invoice has only 1 cells."),
-        ("model,cost\ngpt-4o,1\ngpt-4o,much\n", "Line 3 of the invoice: “much” is not an amount in USD."),
-        ("model,cost\ngpt-4o,NaN\n", "Line 2 of the invoice: “NaN” is not an amount in USD."),
-        ("model,cost\ngpt-4o,1e30\n", "Line 2 of the invoice: “1e30” is not an amount in USD."),
+        (
+            "model,cost\ngpt-4o,1\ngpt-4o,much\n",
+            "Line 3 of the invoice, column “cost”: “much” is not an amount in USD.",
+        ),
+        ("model,cost\ngpt-4o,NaN\n", "Line 2 of the invoice, column “cost”: “NaN” is not an amount in USD."),
+        ("model,cost\ngpt-4o,1e30\n", "Line 2 of the invoice, column “cost”: “1e30” is not an amount in USD."),
         (
             "date,model,cost\n31.10.2026,gpt-4o,1\n",
             "Line 2 of the invoice: “31.10.2026” is not a day such as 2026-11-22.",
@@ -146,6 +195,70 @@ def test_an_invoice_that_cannot_be_read_is_refused_by_its_line(text, said):
     with pytest.raises(InvalidValue) as refused:
         read(text)
     assert refused.value.message == said
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "text", "usd"),
+    [
+        (",", "0.05", "0.05"), (",", "1.234", "1.234"), (",", "1,234.56", "1234.56"), (",", "1.234,56", "1234.56"),
+        (",", "0,05", "0.05"), (",", "0,123", "0.123"), (",", "12,5", "12.5"), (",", "1234,567", "1234.567"),
+        (",", "1,234,567", "1234567"), (",", "-1,234.5", "-1234.5"), (",", "($1,234.50)", "-1234.5"), (",", "", "0"),
+        (",", "1 234.5", "1234.5"), (",", "1\u202f234,5", "1234.5"), (",", "1’234.50", "1234.5"), (",", ".5", "0.5"),
+        (",", "- $5.", "-5"), (",", "1.5E-3", "0.0015"), (",", "1.e2", "100"),
+        (";", "0,05", "0.05"), (";", "1,234", "1.234"), (";", "1.234,56", "1234.56"), (";", "1,234.56", "1234.56"),
+        (";", "1.234.567", "1234567"), (";", "0.05", "0.05"), (";", "0.123", "0.123"), (";", "1234.567", "1234.567"),
+        ("\t", "1.234", "1.234"), ("\t", "0,05", "0.05"),
+    ],
+)  # fmt: skip
+def test_an_amount_with_one_meaning_is_read_whatever_its_decimal_mark(delimiter, text, usd):
+    assert read(f'model{delimiter}cost\ngpt-4o{delimiter}"{text}"\n') == {("gpt-4o", None): Decimal(usd)}
+
+
+AMBIGUOUS = "can be 1234 or 1.234. Write 1234 or 1234.00, or else 1.2340."
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "texts", "said"),
+    [
+        (",", ["1,234"], f"“1,234” {AMBIGUOUS}"),
+        (",", ["2.5", "$1,234"], f"“$1,234” {AMBIGUOUS}"),
+        ("\t", ["1,234"], f"“1,234” {AMBIGUOUS}"),
+        (";", ["1.234"], "“1.234” can be 1234 or 1,234. Write 1234 or 1234,00, or else 1,2340."),
+        (",", ["0,05", "0.05"], "“0.05” has a decimal point, line 2 has a decimal comma. Write all amounts alike."),
+        (";", ["1,234.5", "1,2"], "“1,2” has a decimal comma, line 2 has a decimal point. Write all amounts alike."),
+        (";", ["1.234.567", "0.5"], "“0.5” has a decimal point, line 2 has a decimal comma. Write all amounts alike."),
+        *((",", [text], f"“{text}” is not an amount in USD.") for text in (
+            "1,23,456", "1,234,56", "1.234.56", "1,234 567", "12,34.5", "1,2345.6", "1_000", "5 EUR", "--5", ".", "e5",
+            "1,234.5,6", "Infinity", "\uff11",
+        )),
+    ],
+)  # fmt: skip
+def test_an_amount_that_can_be_two_is_refused_and_what_to_write_is_said(delimiter, texts, said):
+    lines = "".join(f'gpt-4o{delimiter}"{text}"\n' for text in texts)
+    with pytest.raises(InvalidValue) as refused:
+        read(f"model{delimiter}cost\n{lines}")
+    assert refused.value.message == f"Line {len(texts) + 1} of the invoice, column “cost”: {said}"
+
+
+@pytest.mark.parametrize("total", ["Total", "TOTAL (USD)", "Grand total:", "Subtotal", "Sub-Total of all", "sum", ""])
+def test_a_line_that_sums_others_up_is_held_to_them_and_left_out(total):
+    lines = "2026-10-01,gpt-4o,10\n2026-11-01,gpt-4o,2.5\n"
+    found = read(f"date,model,cost\n{lines},{total},12.50\n2026-10-02,o3,1\n,{total},1\n,Total,13.5\n,{total},0\n")
+    assert found == {("gpt-4o", date(2026, 10, 1)): Decimal(10), ("o3", date(2026, 10, 2)): Decimal(1)}
+    with pytest.raises(InvalidValue) as refused:
+        read(f"date,model,cost\n{lines}2026-10-01,{total},12.52\n")
+    assert refused.value.message == (
+        f"Line 4 of the invoice has {f'“{total}”' if total else 'no model'} and 12.52, but the lines before it come to "
+        "12.5. Take it out, or name the model that it is of."
+    )
+    if total:
+        assert read(f"model,cost\n{total},7\n", aliases={total: "total-1"}) == {("total-1", None): Decimal(7)}
+
+
+def test_a_model_that_only_begins_alike_is_a_model():
+    assert set(read("model,cost\nsummarizer,1\ntotality,1\nsubtle,1\n")) == {
+        ("summarizer", None), ("totality", None), ("subtle", None),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"model,cost\n\xe4,1\n"])

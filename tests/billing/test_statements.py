@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import uuid
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import partial
 from io import StringIO
@@ -16,14 +16,18 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection, connections
 
 from billing import periods, reconcile, rollup
+from billing.alert_models import Alert
 from billing.ledger import sweep
-from billing.models import Adjustment, BudgetWindow, Hold, UsageRecord
+from billing.models import Adjustment, BudgetWindow, Hold, RolledDay, UsageRecord
 from billing.statement_models import Finalised, Statement, StatementDocument
 from billing.statements import closing
 from billing.statements.document import sha256
+from billing.tasks import reconcile_ledger
+from llm.models import LLMConfig
 from tenants import audit
 from tenants.errors import NotFound
-from tenants.models import AuditEvent
+from tenants.models import ApiKey, AuditEvent
+from tests import cast
 from tests.billing.books import Books, a_ledger, forsake
 from tests.billing.made import a_tenant, add, adjust, an_id, spend
 from tests.billing.stated import AFTER, ALPHA, BETA, CONFIG, MONTH, a_month, a_request, line
@@ -195,20 +199,71 @@ def test_the_bytes_are_the_same_on_every_machine_and_database(monkeypatch, form,
     assert verified(statement) == []
 
 
-def test_a_renamed_tenant_key_or_zone_changes_no_finalised_statement():
-    tenant = a_month()
+@pytest.mark.parametrize("rolled", [False, True])
+def test_a_renamed_tenant_key_or_zone_changes_no_finalised_statement(rolled):
+    """Nor one that is deleted, nor what they ask afterwards."""
+    books, ledger = Books(limits={"config": (None, None)}), a_ledger()
+    tenant, renamed, deleted = books.tenant, books.key, cast.make_key(books.tenant, "deleted")[0]
+    config = LLMConfig.objects.get(pk=books.config_id)
+
+    def asks(key, moment):
+        books.key = key
+        names = {"key_name": key.name, "config_name": config.name, "created_at": moment}
+        assert ledger.do(books.settle(ledger.do(books.ask("1", now=moment)), "0.5", now=moment, **names))
+
+    for key in (renamed, deleted):
+        asks(key, datetime(2026, 10, 31, 12, tzinfo=UTC))
     statement = finalise(tenant)
+    text = closing.text_of(statement)
     tenant.slug, tenant.name, tenant.timezone = "new", "New name", "Asia/Tokyo"
     tenant.save()
+    ApiKey.objects.filter(pk=deleted.pk).delete()
+    renamed.name, config.name, books.timezone = "new name", "new config", tenant.timezone
+    renamed.save()
+    config.save()
+    asks(renamed, AFTER)
+    if rolled:
+        rollup.roll_up(now=AFTER + timedelta(days=9))
     assert verified(statement) == []
-    assert json.loads(closing.document(tenant=tenant, month=MONTH, now=AFTER))["tenant"]["slug"] == "acme"
+    assert closing.document(tenant=tenant, month=MONTH, now=AFTER) == text
+    october, november = json.loads(text), draft(tenant, month=date(2026, 11, 1))
+    assert (october["tenant"]["slug"], october["timezone"]) == ("acme", "UTC")
+    assert {row["name"] for row in october["keys"]} == {"test", "deleted"}
+    assert (november["tenant"]["slug"], november["timezone"]) == ("new", "Asia/Tokyo")
+    assert [row["name"] for row in november["keys"]] == ["new name"]
+    for month, name in ((october, "main"), (november, "new config")):
+        assert [row["name"] for row in month["configs"]] == [name]
 
 
-def test_verify_names_what_differs():
-    statement = finalise(a_month())
-    UsageRecord.objects.filter(pk=uuid.UUID(int=2)).update(billed_usd=Decimal("0.00825") + UNIT)
-    (difference,) = verified(statement)
-    assert difference == "acme 2026-10: totals.billed_usd: stored 0.0186677424, recomputed 0.0186677425"
+@pytest.mark.parametrize("rolled", ["never", "before", "since"])
+def test_verify_names_what_differs_in_the_rows_whatever_roll_ups_say(rolled):
+    tenant = a_month()
+    if rolled == "before":
+        rollup.roll_up(now=AFTER)
+    statement = finalise(tenant)
+    if rolled == "since":
+        rollup.roll_up(now=AFTER)
+    assert verified(statement) == []
+    second = UsageRecord.objects.filter(pk=uuid.UUID(int=2))
+    second.update(billed_usd=Decimal("0.00825") + UNIT)
+    assert verified(statement) == [
+        "acme 2026-10: totals.billed_usd: stored 0.0186677424, recomputed 0.0186677425"
+    ]  # fmt: skip
+    second.update(billed_usd=Decimal("0.00825"), price_lines=[line("input", 1000, "2.5"), line("output", 501, "10")])
+    assert verified(statement) == ["acme 2026-10: details[1].lines[1].amount_usd: stored 0.005, recomputed 0.00501"]
+    second.delete()
+    assert verified(statement) == ["acme 2026-10: totals.billed_usd: stored 0.0186677424, recomputed 0.0104177424"]
+
+
+def test_verify_reads_the_roll_ups_of_pruned_days_and_the_rows_of_the_others():
+    tenant = a_month()
+    rollup.roll_up(now=AFTER)
+    statement = finalise(tenant)
+    RolledDay.objects.filter(pk=MONTH).update(pruned_at=AFTER)
+    UsageRecord.objects.filter(billing_day=MONTH).delete()
+    assert verified(statement) == []
+    UsageRecord.objects.filter(pk=uuid.UUID(int=2)).delete()
+    assert verified(statement) == ["acme 2026-10: totals.billed_usd: stored 0.0186677424, recomputed 0.0104177424"]
 
 
 def test_verify_finds_a_document_or_row_that_somebody_has_edited():
@@ -243,24 +298,19 @@ def test_a_month_is_finalised_once():
     assert Statement.objects.count() == StatementDocument.objects.count() == 1
 
 
-@pytest.mark.parametrize(
-    ("zone", "over"),
-    [
-        ("UTC", "2026-11-01T00:05:00"),
-        ("Pacific/Kiritimati", "2026-10-31T10:05:00"),  # UTC+14
-        ("Pacific/Pago_Pago", "2026-11-01T11:05:00"),  # UTC-11
-        ("America/Havana", "2026-11-01T04:05:00"),  # its clocks go back within the first hour of November
-        ("Europe/Zurich", "2026-10-31T23:05:00"),  # summer time ended on the 25th
-    ],
-)
-def test_a_month_is_over_at_midnight_where_the_tenant_is(zone, over):
-    tenant, moment = a_month(timezone=zone), datetime.fromisoformat(over).replace(tzinfo=UTC)
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Etc/GMT+12", "America/Havana"])
+@pytest.mark.parametrize("month", ["2026-10", "2026-12", "2028-02"])
+def test_a_month_can_be_final_when_it_is_over_everywhere_whatever_the_tenants_zone(zone, month):
+    first = periods.parse(month)
+    tenant, over = a_month(timezone=zone), datetime.combine(periods.following(first), time(12, 5), tzinfo=UTC)
     with pytest.raises(closing.PeriodOpen) as refused:
-        finalise(tenant, now=moment - timedelta(seconds=1))
-    assert refused.value.code == "period_open"
-    assert over in refused.value.message
+        finalise(tenant, month=first, now=over - timedelta(seconds=1))
+    assert (refused.value.code, refused.value.message) == (
+        "period_open",
+        f"{month} is not over in every time zone. It can be finalised from {over:%Y-%m-%dT%H:%M:%SZ} on.",
+    )
     assert Statement.objects.count() == 0
-    assert finalise(tenant, now=moment).month == MONTH
+    assert finalise(tenant, month=first, now=over).month == first
 
 
 def test_an_open_hold_of_the_month_keeps_it_open():
@@ -397,6 +447,14 @@ def test_what_lands_in_a_closed_month_all_the_same_is_found():
     spend(tenant.pk, "0.5", day=MONTH)
     assert {one.figure for one in reconcile.check(now=AFTER)} == {"statement 2026-10"}
     assert len(reconcile.check(now=AFTER)) == 3
+    said = StringIO()
+    with pytest.raises(SystemExit) as ended:
+        call_command("reconcile", "--check", stdout=said, stderr=StringIO())
+    assert ended.value.code == 1
+    wrong = f"requests (tenant_id={tenant.pk}): expected 9, found 8"
+    assert f"statement 2026-10 of {wrong}\n" in said.getvalue()
+    assert len(reconcile_ledger()) == 3
+    assert f"statement 2026-10 of {wrong}" in Alert.objects.get(event="reconcile.failed").data["first"]
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -419,7 +477,10 @@ def test_the_command_finalises_every_tenant_of_the_month_and_verifies_them():
     assert run("verify")[:2] == (0, "2 statements recompute byte by byte.\n")
     add(UsageRecord.objects.filter(pk=uuid.UUID(int=22)), "cost_total_usd", UNIT)
     code, said, wrong = run("verify", "--month", "2026-10")
-    assert (code, wrong) == (1, "1 of 2 statements are not what the ledger says.\n")
+    assert (code, wrong.splitlines()) == (1, [
+        "1 of 2: acme 2026-10, 8 requests", "2 of 2: globex 2026-10, 1 requests",
+        "1 of 2 statements are not what the ledger says.",
+    ])  # fmt: skip
     assert said == "globex 2026-10: totals.cost_usd: stored 0.0075, recomputed 0.0075000001\n"
     assert run("verify", "--month", "2026-10", "--tenant", "acme")[0] == 0
     assert run("verify", "--month", "2026-09")[:2] == (0, "0 statements recompute byte by byte.\n")

@@ -179,6 +179,7 @@ def test_another_tenant_sees_its_own_month(acme):
 def test_staff_finalise_over_the_api_once_and_never_too_early(acme, staff):
     early = staff.post("/api/v1/admin/tenants/acme/statements/2026-11/finalise")
     assert (early.status_code, early.json()["error"]["code"]) == (409, "period_open")
+    assert staff.post("/api/v1/admin/tenants/acme/statements/9999-12/finalise").status_code == 404
     done = staff.post(f"{ADMIN_URL}/finalise")
     assert (done.status_code, done.json()["billed_usd"], done.json()["tenant"]) == (201, "0.0186677424", "acme")
     assert done.json()["finalised_by"] == "grace (staff)"

@@ -134,7 +134,7 @@ def close() -> dict[str, Any]:
 
     tenant = Tenant.objects.get()
     month = periods.current(timezone=tenant.timezone, now=timezone.now())
-    later = periods.ends_at(month=month, timezone=tenant.timezone) + timedelta(days=40)
+    later = periods.ends_at(month) + timedelta(days=40)
     rolled = rollup.roll_up(now=later)
     statement = closing.finalise(tenant=tenant, month=month, actor=system(BY), now=later)
     return {

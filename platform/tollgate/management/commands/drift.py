@@ -19,9 +19,9 @@ _ROW = "{:<44} {:<10} {:>9} {:>16} {:>16} {:>16} {:>9}  {}"
 
 class Command(BaseCommand):
     help = (
-        "Compares our list cost of a month (days in UTC) by model and day with the cost that providers named in their "
-        "answers or, with --invoice, with a provider's invoice as CSV. It exits 1 if a line or the total differs by "
-        "more than the tolerance."
+        "Compares our list cost of a month (days in UTC), corrections included, by model and day with the cost that "
+        "providers named in their answers or, with --invoice, with a provider's invoice as CSV. It exits 1 if a line "
+        "or the total differs by more than the tolerance."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -48,6 +48,8 @@ class Command(BaseCommand):
         except InvalidValue as error:
             raise CommandError(error.message) from error
         self._show(report)
+        for words in report.missing:
+            self.stderr.write(words)
         if report.beyond:
             self.stderr.write(f"{report.beyond} lines differ by more than the tolerance.")
             sys.exit(1)

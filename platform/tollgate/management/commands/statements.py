@@ -20,9 +20,10 @@ from tenants.models import Tenant
 
 class Command(BaseCommand):
     help = (
-        "finalise closes a month: of every tenant that has something in it, or of one. verify works finalised "
-        "statements out again from the ledger and compares them byte by byte; it exits 1 on any difference, naming it. "
-        "show prints one statement, or a draft of it."
+        "finalise closes a month that is over in every time zone, from 12:05 UTC of the next 1st: of every tenant that "
+        "has something in it, or of one. verify works finalised statements out again from the usage rows (of days "
+        "whose usage is pruned, from their roll-ups) and compares them byte by byte; it exits 1 on any difference, "
+        "naming it, and tells on standard error how far it is. show prints one statement, or a draft of it."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -68,12 +69,13 @@ class Command(BaseCommand):
         if tenant is not None:
             statements = statements.filter(tenant=tenant)
         wrong = number = 0
-        for statement in statements.iterator():
+        of = statements.count()
+        for number, statement in enumerate(statements.iterator(), start=1):
+            self.stderr.write(f"{number} of {of}: {statement}, {statement.requests:,} requests")
             differences = closing.verify(statement)
             for difference in differences:
                 self.stdout.write(str(difference))
             wrong += bool(differences)
-            number += 1
         if wrong:
             self.stderr.write(f"{wrong} of {number} statements are not what the ledger says.")
             sys.exit(1)
