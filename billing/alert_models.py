@@ -24,6 +24,7 @@ class Event(models.TextChoices):
     PROVIDER_DOWN = "provider.down", "A provider is down"
     PROVIDER_UP = "provider.up", "A provider is back"
     RECONCILE_FAILED = "reconcile.failed", "The money does not add up"
+    PRICE_TASK = "price.task", "A model joined the price queue"
 
 
 # What a tenant may hear of. The rest is the platform's own.

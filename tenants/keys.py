@@ -18,7 +18,7 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
-from tenants.errors import Conflict
+from tenants.errors import Conflict, PermissionDenied
 from tenants.models import ApiKey, Tenant, default_scopes
 
 BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -97,10 +97,19 @@ def revoke(*, key: ApiKey, now: datetime) -> None:
     key.refresh_from_db()
 
 
-def rotate(*, key: ApiKey, overlap: timedelta, now: datetime) -> tuple[ApiKey, str]:
-    """A successor with the same rights and limits. The old key goes on for `overlap`, then expires."""
+def rotate(*, key: ApiKey, overlap: timedelta, now: datetime, person_id: int | None = None) -> tuple[ApiKey, str]:
+    """A successor with the same rights and limits. The old key goes on for `overlap`, then expires.
+
+    `person_id`: the user who is shown the secret. Raises PermissionDenied (`not_your_staff_key`) for a staff key of
+    somebody else, whose rights they would have; Conflict if it was revoked or rotated already.
+    """
     with transaction.atomic():
         old = ApiKey.objects.select_for_update().get(pk=key.pk)
+        if old.tenant_id is None and (old.owner_id is None or old.owner_id != person_id):
+            raise PermissionDenied(
+                "Only its owner can rotate a staff key, which acts with their rights. Revoke it if it must not work.",
+                code="not_your_staff_key",
+            )
         if old.revoked_at is not None or old.replaced_by_id is not None:
             raise Conflict("This key was revoked or rotated already. Rotate its successor, or make a new key.")
         spec = KeySpec(

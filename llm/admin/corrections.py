@@ -284,8 +284,9 @@ class CorrectionRunAdmin(ReadOnlyAdmin):
 
 _CHANGES = ("cost_usd", "billed_usd", "budget_usd")
 _INTROS = {
-    "Approve": "An adjustment is booked for each request, with the reason of this run, which the tenants read. Budgets "
-    "follow in the same moment: a tenant that was blocked is free. Those of finalised months count in the next one.",
+    "Approve": "An adjustment is booked for each request, with the reason of this run, which the tenants read; budgets "
+    "follow in the same moment. Tenants that were refused for money come first, then the requests of this month. 2,000 "
+    "are booked now, the rest by a worker that begins at once. Those of finalised months count in the next one.",
     "Reject": "Nothing is booked.",
     "Work out again": "What was found is forgotten, and each request is compared again with the ledger as it is now.",
     "Cancel the run": "Nothing is booked. It stays in the list.",

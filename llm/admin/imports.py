@@ -57,7 +57,8 @@ def page(request: HttpRequest, provider: LLMProvider, *, opts: Any) -> HttpRespo
         request, form, title=f"Import the models of {provider.display_name}", submit="Make these models",
         back=change_url(provider), template="llm/admin/import_page.html", opts=opts, hidden=[("seen", seen)],
         intro="What the provider lists and the catalog lacks; what is there stays. Prices are copied from the "
-        "same model in the catalog, never from the list. Without one a model is refused until you set its price.",
+        "same model in the catalog, never from the list. Without one a model is refused until you set its price. More "
+        "than one price is a change in bulk: the models are made, and their prices wait for a second person.",
         report=report, rows=[_row(one) for one in report.created[:_SHOWN]], skipped=report.skipped[:_SHOWN],
         summary=model_import.in_words(report, provider=provider, wish=Wish(dry_run=True)),
     )  # fmt: skip

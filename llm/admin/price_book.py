@@ -107,10 +107,18 @@ class PriceVersionAdmin(ReadOnlyAdmin):
     @admin.action(description="Cancel: it never comes…", permissions=["set"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[PriceVersion]) -> HttpResponse | None:
         def cancel(row: PriceVersion) -> None:
-            reason = reason_of(request)
-            price_book.cancel(version_id=row.pk, reason=reason, actor=actor_of(request), now=timezone.now())
+            price_book.cancel(
+                version_id=row.pk,
+                may_approve=request.user.has_perm(APPROVE),
+                reason=reason_of(request),
+                actor=actor_of(request),
+                now=timezone.now(),
+            )
 
-        intro = "Scheduled prices that have not begun, and drafts. The price before a scheduled one goes on."
+        intro = (
+            "Scheduled prices that have not begun, and drafts. The price before a scheduled one goes on, so one person "
+            "is enough; it is decided, so it takes the right to approve prices."
+        )
         return self.each(request, queryset, cancel, verb="Cancel these prices", intro=intro, done="cancelled")
 
     @admin.action(description="Finish drafts…", permissions=["set"])

@@ -55,8 +55,19 @@ class TodoFilter(admin.SimpleListFilter):
         return queryset if self.value() == "all" else queryset.filter(state__in=("open", "in_progress"))
 
 
+class NamesPeople(ModelAdmin):
+    """People are chosen here; they are made and changed on their own pages."""
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if db_field.name in {"assignee", "task_owner"} and field is not None:
+            for name in ("add", "change", "delete", "view"):
+                setattr(field.widget, f"can_{name}_related", False)
+        return field
+
+
 @admin.register(PriceTask)
-class PriceTaskAdmin(ModelAdmin):
+class PriceTaskAdmin(NamesPeople):
     """Made and closed by a job every five minutes: a model that is priced, or confirmed, leaves the queue."""
 
     list_display = ["model_", "kind_", "requests", "opened", "owner", "state_", "note", "its_prices"]
@@ -75,14 +86,6 @@ class PriceTaskAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
-
-    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        field = super().formfield_for_dbfield(db_field, request, **kwargs)
-        if db_field.name == "assignee" and field is not None:
-            # People are made and changed on their own pages.
-            for name in ("add", "change", "delete", "view"):
-                setattr(field.widget, f"can_{name}_related", False)
-        return field
 
     def has_confirm_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(APPROVE)
@@ -134,10 +137,10 @@ class PriceTaskAdmin(ModelAdmin):
 
 
 @admin.register(PricePolicy)
-class PricePolicyAdmin(ModelAdmin):
+class PricePolicyAdmin(NamesPeople):
     """One row. Changing it needs the right to approve prices: it decides which need nobody."""
 
-    fields = [("auto_approve_up_percent", "auto_approve_down_percent"), "stale_after_days"]
+    fields = [("auto_approve_up_percent", "auto_approve_down_percent"), ("stale_after_days", "task_owner")]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -108,7 +108,8 @@ class AdminProviderViewSet(StaffView, AuditedMixin, viewsets.ModelViewSet[LLMPro
 
     @extend_schema(request=routing_serializers.ImportSerializer, responses=routing_serializers.ImportReportSerializer)
     def import_models(self, request: Request, provider: str) -> Response:
-        """Make the models of the provider's own list that are missing. Those that are there stay as they are."""
+        """Make the models of the provider's own list that are missing. Those that are there stay as they are. More than
+        one price that is copied is a change in bulk: they wait for a second person, and the message says so."""
         row = references.provider(provider)
         given = routing_serializers.ImportSerializer(data=request.data)
         given.is_valid(raise_exception=True)

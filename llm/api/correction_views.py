@@ -154,8 +154,9 @@ class CorrectionViewSet(StaffView, mixins.ListModelMixin, viewsets.GenericViewSe
 
     @extend_schema(request=CorrectionDecisionSerializer, responses=CorrectionSerializer)
     def approve(self, request: Request, correction: str) -> Response:
-        """Book it: an adjustment for each request, in the ledger. More than 2,000 are left to a job; the state is
-        `approved` until all are booked. 409 `correction_base_changed`: work it out again first."""
+        """Book it: an adjustment for each request, in the ledger, those of tenants that were refused for money first.
+        More than 2,000 are left to a worker, which goes on at once; the state is `approved` until all are booked. 409
+        `correction_base_changed`: work it out again first."""
         return self._decided(request, corrections.approve, correction)
 
     @extend_schema(request=CorrectionDecisionSerializer, responses=CorrectionSerializer)

@@ -26,6 +26,18 @@ from tenants.errors import InvalidValue
 ME, NOBODY = "me", "nobody"
 
 
+def _person(name: str | None, request: Request, param: str) -> Any:
+    """The staff member of that name (`me`: who asks), or None for none. Raises InvalidValue naming `param`."""
+    if name is None:
+        return None
+    if name == ME:
+        return caller_of(request).owner
+    found = get_user_model().objects.filter(username=name, is_staff=True, is_active=True).first()
+    if found is None:
+        raise InvalidValue("There is no such staff member.", param=param)
+    return found
+
+
 class PolicySerializer(StrictSerializer):
     """How prices are watched over. A band that is null is off: then every rise, or every fall, waits for a person."""
 
@@ -37,6 +49,11 @@ class PolicySerializer(StrictSerializer):
     )
     stale_after_days = Whole(
         min_value=1, max_value=32_767, help_text="A price that nobody confirmed for so many days joins the price queue."
+    )
+    task_owner = Text(
+        max_length=150,
+        allow_null=True,
+        help_text="Who looks after what joins the price queue: `me`, a user name of staff, or null for nobody.",
     )
     updated_at = serializers.DateTimeField(read_only=True, allow_null=True)
 
@@ -67,7 +84,10 @@ class PricePolicyView(StaffView):
             raise PermissionDenied("The owner of this staff key may not approve prices.")
         given = PolicySerializer(data=request.data, partial=True)
         given.is_valid(raise_exception=True)
-        row = price_tasks.change_policy(values=given.validated_data, actor=actor_of(request), now=timezone.now())
+        values = dict(given.validated_data)
+        if "task_owner" in values:
+            values["task_owner"] = _person(values["task_owner"], request, "task_owner")
+        row = price_tasks.change_policy(values=values, actor=actor_of(request), now=timezone.now())
         return Response(PolicySerializer(row).data)
 
 
@@ -102,20 +122,10 @@ class TaskChangeSerializer(StrictSerializer):
         """The columns to write. Raises InvalidValue for an owner who is no staff member."""
         values = dict(self.validated_data)
         if "assignee" in values:
-            values["assignee"] = self._person(values["assignee"], request)
+            values["assignee"] = _person(values["assignee"], request, "assignee")
             if values["assignee"] is not None:
                 values.setdefault("state", PriceTaskState.IN_PROGRESS)
         return values
-
-    def _person(self, name: str | None, request: Request) -> Any:
-        if name is None:
-            return None
-        if name == ME:
-            return caller_of(request).owner
-        found = get_user_model().objects.filter(username=name, is_staff=True, is_active=True).first()
-        if found is None:
-            raise InvalidValue("There is no such staff member.", param="assignee")
-        return found
 
 
 class TaskFilter(django_filters.FilterSet):  # type: ignore[misc]  # untyped

@@ -54,12 +54,16 @@ class PriceViewSet(StaffView, mixins.ListModelMixin, viewsets.GenericViewSet[Pri
 
     @extend_schema(request=ReasonSerializer, responses=serializers.PriceSerializer)
     def cancel(self, request: Request, model: str, version: str) -> Response:
-        """Take back a price that has not begun: the one before it goes on. A draft is thrown away."""
+        """Take back a price that has not begun: the one before it goes on. A draft is thrown away. Only who may approve
+        prices takes back one that is decided."""
         given = ReasonSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         reason = given.validated_data.get("reason", "")
         pk = self._version(model, version)
-        price_book.cancel(version_id=pk, reason=reason, actor=actor_of(request), now=timezone.now())
+        may_approve = caller_of(request).owner.has_perm(APPROVE)
+        price_book.cancel(
+            version_id=pk, may_approve=may_approve, reason=reason, actor=actor_of(request), now=timezone.now()
+        )
         return Response(self.get_serializer(self.get_queryset().get(pk=pk)).data)
 
     @extend_schema(request=None, responses=serializers.PriceSerializer)

@@ -4,32 +4,39 @@
 
 Nothing in the past is edited: usage rows, prices and finalised statements stay as they are, and each request that is
 corrected gets one adjustment. Up to `recosting.AT_ONCE` requests are worked out, and booked, while somebody waits; more
-are left to the job, which goes on where anything was left.
+are left to a worker, which is asked at once, and to the job, which goes on every minute where anything was left.
 """
 
+import contextlib
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from celery import current_app
 from django.db import IntegrityError, transaction
 from django.db.models import Q, Sum
+from kombu.exceptions import ChannelError, OperationalError
 
 from billing import adjustments
+from billing.errors import BudgetExceeded
 from billing.models import Adjustment
 from llm.catalog import price_book, recosting, repricing
 from llm.catalog.components import Component, check, components_of
 from llm.choices import CorrectionState
-from llm.models import CorrectionItem, CorrectionRun, LLMModel, PriceVersion
+from llm.models import CorrectionItem, CorrectionRun, LLMModel, PriceVersion, RouteRefusal
 from llm.models.prices import IN_THE_BOOK
 from tenants import audit
 from tenants.errors import Conflict, InvalidValue, PermissionDenied
+from tenants.ids import uuid7_of
 from tenants.scoping import missing
 
 # The windows of a batch are locked until its commit, which the requests of those tenants wait for.
 BATCH = 200
 JOB = audit.system("correction run")
 UNDECIDED = (CorrectionState.WORKING, CorrectionState.PENDING)
+UNFINISHED = (CorrectionState.WORKING, CorrectionState.APPROVED)
+_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +94,22 @@ def propose(*, model: LLMModel, wish: Wish, actor: audit.Actor, now: datetime) -
         )
         audit.record(actor=actor, action="propose", row=run, before={}, now=now, reason=wish.reason)
     repricing.go_on(run.pk, at_most=recosting.AT_ONCE)
+    return _seen_to(run)
+
+
+def _seen_to(run: CorrectionRun) -> CorrectionRun:
+    """The run as it is now; a worker is asked to go on with what is left of it. A queue that cannot be reached is no
+    matter: the job of every minute finds it."""
     run.refresh_from_db()
+    if run.state in UNFINISHED:
+
+        def ask() -> None:
+            # By its name: tasks import this module.
+            task = current_app.signature("llm.tasks.go_on_with_correction", kwargs={"run_id": str(run.pk)})
+            with contextlib.suppress(OperationalError, ChannelError, OSError):
+                task.delay()
+
+        transaction.on_commit(ask)
     return run
 
 
@@ -145,8 +167,7 @@ def approve(*, run_id: uuid.UUID, decision: Decision, actor: audit.Actor, now: d
         except IntegrityError as error:  # somebody approved another one in this very moment
             raise _under_way(run) from error
     book(run_id, at_most=recosting.AT_ONCE, now=now)
-    run.refresh_from_db()
-    return run
+    return _seen_to(run)
 
 
 def reject(*, run_id: uuid.UUID, decision: Decision, actor: audit.Actor, now: datetime) -> CorrectionRun:
@@ -182,13 +203,12 @@ def work_out_again(*, run_id: uuid.UUID, actor: audit.Actor, now: datetime) -> C
         run.save()
         audit.record(actor=actor, action="work out again", row=run, before=before, now=now)
     repricing.go_on(run_id, at_most=recosting.AT_ONCE)
-    run.refresh_from_db()
-    return run
+    return _seen_to(run)
 
 
 def unfinished() -> list[uuid.UUID]:
     """The runs that are to be worked out or booked, the oldest first."""
-    rows = CorrectionRun.objects.filter(state__in=(CorrectionState.WORKING, CorrectionState.APPROVED))
+    rows = CorrectionRun.objects.filter(state__in=UNFINISHED)
     return list(rows.order_by("pk").values_list("pk", flat=True))
 
 
@@ -198,40 +218,81 @@ def go_on(run_id: uuid.UUID, *, now: datetime) -> None:
     book(run_id, now=now)
 
 
+@dataclass(slots=True)
+class _Part:
+    """Some of a run's requests, booked ahead of the others, the newest first: down to `before`, which is done."""
+
+    which: Q
+    before: uuid.UUID | None = None
+
+
 def book(run_id: uuid.UUID, *, now: datetime, at_most: int | None = None) -> None:
     """Book what is left of an approved run, up to so many requests, batch by batch. One that is being booked elsewhere
-    is left to that."""
+    is left to that.
+
+    What frees somebody comes first (`_ahead`). Then all of it is gone through in order, which is noted in the run:
+    what is booked already is left out there, and what somebody else corrected since is counted.
+    """
     done = 0
-    while at_most is None or done <= at_most:
-        try:
-            with transaction.atomic():
-                waiting = CorrectionRun.objects.select_for_update(skip_locked=True)
-                run = waiting.filter(pk=run_id, state=CorrectionState.APPROVED).first()
-                if run is None or not _book_batch(run, now):
-                    return
-        except Conflict:  # a month was finalised in this very moment: its adjustments go to the next one now
-            continue
-        done += BATCH
+    for part in (*_ahead(now), None):
+        more = True
+        while more:
+            if at_most is not None and done > at_most:
+                return
+            try:
+                with transaction.atomic():
+                    waiting = CorrectionRun.objects.select_for_update(skip_locked=True)
+                    run = waiting.filter(pk=run_id, state=CorrectionState.APPROVED).first()
+                    if run is None:
+                        return
+                    booked, items = run.booked, _book_batch(run, part, now)
+            except Conflict:  # a month was finalised in this very moment: its adjustments go to the next one now
+                continue
+            done += run.booked - booked
+            more = len(items) == BATCH
+            if part is not None and items:
+                part.before = items[-1].request_id
 
 
-def _book_batch(run: CorrectionRun, now: datetime) -> bool:
-    """Book the next batch, in the transaction that notes how far it is. False: that was the last."""
-    left = run.items.all() if run.booked_to is None else run.items.filter(request_id__gt=run.booked_to)
-    items = list(left.order_by("request_id")[:BATCH])
-    if items:
+def _ahead(now: datetime) -> list[_Part]:
+    """Those of tenants that were refused for money in the last day; then those whose budgets may still be open: this
+    month's, in any time zone."""
+    refused = RouteRefusal.objects.filter(code=BudgetExceeded.code, created_at__gte=now - _DAY)
+    blocked = list(refused.order_by().values_list("tenant_id", flat=True).distinct())
+    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0) - _DAY
+    first = uuid7_of(int(month.timestamp()) * 1000, 0)  # request ids are in the order of time
+    return [_Part(Q(tenant_id__in=blocked))] * bool(blocked) + [_Part(Q(request_id__gte=first))]
+
+
+def _book_batch(run: CorrectionRun, part: _Part | None, now: datetime) -> Sequence[CorrectionItem]:
+    """Book the next batch of this part, or (None) of all: in the transaction that notes how far the run is. What was
+    looked at; a batch of all that is not full was the last one."""
+    if part is not None:
+        which = part.which if part.before is None else part.which & Q(request_id__lt=part.before)
+    else:
+        which = Q() if run.booked_to is None else Q(request_id__gt=run.booked_to)
+    items = list(run.items.filter(which).order_by("request_id" if part is None else "-request_id")[:BATCH])
+    ids = [item.request_id for item in items]
+    mine = Adjustment.objects.filter(correction_id=run.pk, request_id__in=ids).order_by()
+    booked_already = set(mine.values_list("request_id", flat=True))
+    left = [item for item in items if item.request_id not in booked_already]
+    if left:
         booked_run = adjustments.Run(id=run.pk, reason=run.reason, author=f"{run.proposer}, {run.decider}"[:200])
-        booked = adjustments.book(run=booked_run, shares=[_share(item) for item in items], now=now)
+        booked = adjustments.book(run=booked_run, shares=[_share(item) for item in left], now=now)
         run.booked += booked
-        run.passed_over += len(items) - booked
-        run.booked_to = items[-1].request_id
-    if len(items) == BATCH:
+        if part is None:
+            run.passed_over += len(left) - booked
+    if part is None and items:
+        run.booked_to = ids[-1]
+    if part is not None or len(items) == BATCH:
         run.save(update_fields=["booked", "passed_over", "booked_to"])
-        return True
-    before = audit.state(CorrectionRun.objects.get(pk=run.pk))
+        return items
+    # Batches are not audited one by one: what all of them did.
+    before = audit.state(CorrectionRun.objects.get(pk=run.pk)) | {"booked": 0, "passed_over": 0}
     run.state, run.booked_at = CorrectionState.BOOKED, now
     run.save(update_fields=["booked", "passed_over", "booked_to", "state", "booked_at"])
     audit.record(actor=JOB, action="book", row=run, before=before, now=now, reason=run.decision_reason)
-    return False
+    return items
 
 
 def _share(item: CorrectionItem) -> adjustments.Share:

@@ -2,8 +2,13 @@
 
 Facts and price of a model that our catalog knows are copied; of the price its source is said. Any other model is made
 unpriced, whatever the list says it costs: calls of it are refused (`model_unpriced`) until a person sets a price.
+
+The models are made at once. More than one price that one person wants in one import is a change in bulk, which waits
+for a second person; one alone is decided as if it had been typed in. What the system imports (`bootstrap`) is the
+operator's.
 """
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,8 +38,8 @@ _SMALLER_WINS = ("context_window", "max_output_tokens")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """`dry_run`: only say what would be made. `activate`: what is made can be called at once. `may_price`: who asks may
-    set prices; without, all of it is made unpriced. `second_person`: the prices wait for somebody who may approve them,
-    and is not `person_id`.
+    set prices; without, all of it is made unpriced. `second_person`: even a single price waits for somebody who may
+    approve it, and is not `person_id` (None: the system, which nobody has to follow).
     """
 
     dry_run: bool = False
@@ -61,6 +66,7 @@ class Report:
     known: Sequence[str]
     skipped: Sequence[Listed]
     wish: Wish
+    batch: uuid.UUID
 
     @property
     def priced(self) -> list[NewModel]:
@@ -69,6 +75,23 @@ class Report:
     @property
     def unpriced(self) -> list[NewModel]:
         return [one for one in self.created if not one.price.components]
+
+    @property
+    def waits(self) -> bool:
+        """Whether its prices wait for a second person."""
+        return bool(self.priced) and prices.waits(self.change(self.priced[0]))
+
+    def change(self, one: NewModel) -> prices.PriceChange:
+        """The first price of one of them."""
+        in_bulk = self.wish.person_id is not None and len(self.priced) > 1
+        return prices.PriceChange(
+            components=one.price.components,
+            reason=f"copied from {one.price.source} when the list of models was imported",
+            source="import",
+            second_person=self.wish.second_person or in_bulk,
+            person_id=self.wish.person_id,
+            batch=self.batch,
+        )
 
 
 def import_models(*, provider: LLMProvider, wish: Wish, actor: audit.Actor, now: datetime) -> Report:
@@ -94,6 +117,7 @@ def plan(*, provider: LLMProvider, wish: Wish, now: datetime) -> Report:
         known=[one.model_id for one in usable if one.model_id in there],
         skipped=[one for one in listed if one.unusable],
         wish=wish,
+        batch=uuid.uuid4(),
     )
 
 
@@ -102,14 +126,14 @@ def make(*, report: Report, provider: LLMProvider, actor: audit.Actor, now: date
     and the next import makes the rest.
     """
     for start in range(0, len(report.created), _AT_ONCE):
-        _create(report.created[start : start + _AT_ONCE], provider, report.wish, actor, now)
+        _create(report, report.created[start : start + _AT_ONCE], provider, actor, now)
 
 
 def in_words(report: Report, *, provider: LLMProvider, wish: Wish) -> str:
     """What happened, or would, and what a person has to do next."""
     verb = "to make" if wish.dry_run else "made"
     said = f"{len(report.created)} {verb}, {len(report.known)} there already, {len(report.skipped)} skipped."
-    if report.priced and prices.waits(_change(report.priced[0].price, report.wish)):
+    if report.waits:
         said += f" Prices that wait for a second person: {len(report.priced)}; until then calls are refused."
     if report.unpriced:
         said += (
@@ -144,7 +168,7 @@ def _kind_of(model_id: str) -> str:
     return Kind.EMBEDDING if "embed" in model_id.lower() else Kind.CHAT
 
 
-def _create(new: Sequence[NewModel], provider: LLMProvider, wish: Wish, actor: audit.Actor, now: datetime) -> None:
+def _create(report: Report, new: Sequence[NewModel], provider: LLMProvider, actor: audit.Actor, now: datetime) -> None:
     reason = "from the provider's list of models"
     try:
         with transaction.atomic():
@@ -157,17 +181,6 @@ def _create(new: Sequence[NewModel], provider: LLMProvider, wish: Wish, actor: a
             for row, one in zip(rows, new, strict=True):
                 audit.record(actor=actor, action="create", row=row, before={}, now=now, reason=reason)
                 if one.price.components:
-                    prices.set_price(model=row, change=_change(one.price, wish), actor=actor, now=now)
+                    prices.set_price(model=row, change=report.change(one), actor=actor, now=now)
     except IntegrityError as error:
         raise Conflict("The catalog changed at the same moment. Import again: what was made stays.") from error
-
-
-def _change(price: Price, wish: Wish) -> prices.PriceChange:
-    said = f"copied from {price.source} when the list of models was imported"
-    return prices.PriceChange(
-        components=price.components,
-        reason=said,
-        source="import",
-        second_person=wish.second_person,
-        person_id=wish.person_id,
-    )

@@ -19,7 +19,7 @@ from llm.choices import PriceStatus
 from llm.models import LLMModel, PriceComponent, PriceVersion
 from llm.models.prices import IN_THE_BOOK
 from tenants import audit
-from tenants.errors import Conflict, InvalidValue
+from tenants.errors import Conflict, InvalidValue, PermissionDenied
 from tenants.scoping import missing
 
 BY_TIME = audit.system("price book")
@@ -169,10 +169,14 @@ def approve(book: Book, version: PriceVersion, *, start: datetime, actor: audit.
     _move(version, actor, book.now, "approve", reason, status=status, effective_from=start)
 
 
-def cancel(*, version_id: uuid.UUID, reason: str, actor: audit.Actor, now: datetime) -> PriceVersion:
+def cancel(*, version_id: uuid.UUID, may_approve: bool, reason: str, actor: audit.Actor, now: datetime) -> PriceVersion:
     """Take back a price that has not begun: the one before it goes on. A draft is thrown away.
 
-    Raises NotFound, and Conflict (`price_has_begun`, `price_is_proposed`, `price_is_cancelled`).
+    `may_approve`: the person has the right to approve prices, without which only drafts are theirs. It takes no second
+    one, whatever PRICE_FOUR_EYES says: what is in force stays in force.
+
+    Raises NotFound, PermissionDenied (`price_is_decided`: scheduled, for one who may not approve), and Conflict
+    (`price_has_begun`, `price_is_proposed`, `price_is_cancelled`).
     """
     with transaction.atomic():
         model_id = PriceVersion.objects.filter(pk=version_id).values_list("model_id", flat=True).first()
@@ -187,6 +191,11 @@ def cancel(*, version_id: uuid.UUID, reason: str, actor: audit.Actor, now: datet
             raise Conflict("This price is proposed: reject the proposal instead.", code="price_is_proposed")
         if status == PriceStatus.CANCELLED:
             raise Conflict("This price is cancelled already.", code="price_is_cancelled")
+        if status == PriceStatus.APPROVED and not may_approve:
+            raise PermissionDenied(
+                "This price is decided: only who may approve prices cancels it. Ask one of them.",
+                code="price_is_decided",
+            )
         _cancel(book, version, reason=reason, actor=actor)
     return version
 

@@ -109,6 +109,15 @@ class PricePolicy(models.Model):
         validators=[MinValueValidator(1)],
         help_text="A price that neither the feed nor a person confirmed for so many days is put in the price queue.",
     )
+    task_owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        limit_choices_to={"is_staff": True, "is_active": True},
+        help_text="Who looks after what joins the price queue, until somebody else takes it. Empty: nobody.",
+    )
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:
@@ -144,7 +153,9 @@ class PriceTask(models.Model):
     )
     note = models.TextField(blank=True, help_text="What was found out so far.")
     requests = models.PositiveIntegerField(
-        default=0, help_text="Unpriced: requests it was refused or passed over in. Stale: requests of 30 days."
+        default=0,
+        help_text="Unpriced: requests of 30 days refused for want of its price, and of the newest 2,000 requests those "
+        "that another model answered instead. Stale: requests of 30 days.",
     )
     opened_at = models.DateTimeField(help_text="When it came up.")
     seen_at = models.DateTimeField(help_text="When it was last found still so.")

@@ -10,6 +10,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -185,6 +186,22 @@ class ApiKeyAdmin(ModelAdmin):
     def has_issue_key_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         return request.user.has_perm("tenants.add_apikey")
 
+    def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
+        # A staff key acts as its owner: others look at it, and may revoke it, which only takes away.
+        own = obj is None or obj.tenant_id is not None or obj.owner_id == request.user.pk
+        return own and super().has_change_permission(request, obj)
+
+    def has_rotate_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return self.has_change_permission(request, None if object_id is None else self.get_object(request, object_id))
+
+    def has_revoke_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return self.has_change_permission(request)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> list[str]:
+        # Whose staff key it is was said when it was issued: else it would act as whoever is chosen here.
+        fixed = ["owner"] if obj is not None and obj.tenant_id is None else []
+        return [*super().get_readonly_fields(request, obj), *fixed]
+
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         # Usage names keys: they are revoked and stay.
         return False
@@ -215,14 +232,16 @@ class ApiKeyAdmin(ModelAdmin):
     def issue_staff_key(self, request: HttpRequest) -> HttpResponse:
         return issue_page(request, tenant=None, back=reverse("admin:tenants_apikey_changelist"))
 
-    @action(description="Rotate", url_path="rotate", icon="autorenew")
+    @action(description="Rotate", url_path="rotate", icon="autorenew", permissions=["rotate"])
     def rotate(self, request: HttpRequest, object_id: str) -> HttpResponse:
         key: ApiKey = self.one(request, object_id)
         form = RotateForm(request.POST or None)
         if form.is_valid():
             hours = int(form.cleaned_data["overlap"])
             with told(request), audited(request, key, "rotate"):
-                successor, secret = keys.rotate(key=key, overlap=timedelta(hours=hours), now=timezone.now())
+                successor, secret = keys.rotate(
+                    key=key, overlap=timedelta(hours=hours), now=timezone.now(), person_id=request.user.pk
+                )
                 self.record(request, successor, "issue", {})
                 return shown_once(request, successor, secret, change_url(successor), f"It replaces {key.masked}.")
             return HttpResponseRedirect(change_url(key))
@@ -231,9 +250,9 @@ class ApiKeyAdmin(ModelAdmin):
             intro="Makes a successor with the same rights and limits, shown once on the next page.",
         )  # fmt: skip
 
-    @action(description="Revoke", url_path="revoke", icon="block", variant=ActionVariant.DANGER)
+    @action(description="Revoke", url_path="revoke", icon="block", variant=ActionVariant.DANGER, permissions=["revoke"])
     def revoke(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        key: ApiKey = self.one(request, object_id)
+        key = get_object_or_404(self.get_queryset(request), pk=object_id)
         form = ConfirmForm(request.POST if request.method == "POST" else None)
         if form.is_valid():
             with audited(request, key, "revoke"):

@@ -61,6 +61,20 @@ def test_what_was_reviewed_is_made_as_wished(browser: Client, vendor: LLMProvide
     assert made.get(model_id="gpt-4o").price_versions.get().author == "grace"
 
 
+def test_several_prices_wait_for_a_second_person_and_the_page_says_so_before(
+    browser: Client, vendor: LLMProvider, fake: FakeProvider, gpt: LLMModel
+) -> None:
+    cast.make_model(gpt.provider, "gpt-4o-mini")
+    lists(fake, "gpt-4o", "gpt-4o-mini")
+    page = browser.get(address(vendor))
+    words = "Prices that wait for a second person: 2; until then calls are refused."
+    assert words in page.content.decode()
+    answer = browser.post(address(vendor), {"seen": seen(page), "activate": "on"}, follow=True)
+    assert words in answer.content.decode()
+    made = LLMModel.objects.filter(provider=vendor, is_active=True)
+    assert list(made.values_list("price_versions__status", flat=True)) == ["proposed"] * 2
+
+
 def test_a_list_that_changed_meanwhile_is_shown_again(browser: Client, vendor: LLMProvider, fake: FakeProvider) -> None:
     page = browser.get(address(vendor))
     lists(fake, "gpt-4o", "newcomer")

@@ -173,6 +173,21 @@ def test_a_scheduled_rise_is_cancelled_and_a_draft_finished_in_the_book(browser:
     assert "cancelled already" in answer.content.decode()
 
 
+def test_a_scheduled_price_is_not_cancelled_by_who_may_not_approve(browser: Client, gpt: LLMModel) -> None:
+    later = f"{timezone.now() + timedelta(days=9):%Y-%m-%dT%H:%M}"
+    price = reverse("admin:llm_llmmodel_change_price", args=(gpt.pk,))
+    post(browser, price, input_usd="3", reason="a rise", effective_from=later)
+    rise = PriceVersion.objects.get(number=2)
+    eve = Client()
+    permissions = ("llm.view_priceversion", "llm.add_priceversion")
+    eve.force_login(cast.make_staff("eve", superuser=False, permissions=permissions)[0])
+    bulk = {"action": "cancel_selected", "_selected_action": [str(rise.pk)], "_apply": "1", "reason": "mine"}
+    answer = eve.post(reverse("admin:llm_priceversion_changelist"), bulk, follow=True).content.decode()
+    assert "only who may approve prices cancels it" in answer
+    rise.refresh_from_db()
+    assert rise.status == "approved"
+
+
 def test_a_price_cannot_be_edited_or_deleted_in_the_admin(browser: Client, gpt: LLMModel) -> None:
     version = PriceVersion.objects.get()
     before = PriceVersion.objects.values().get()

@@ -5,9 +5,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from billing.models import Hold
-from llm.models import LLMModel
+from llm.catalog import price_tasks
+from llm.models import LLMModel, PriceTask
 from tests import cast
 from tests.fakes import Behaviour
 from tests.journeys.world import PLATFORM_KEY, Customer, Json, World, eventually, frames_of, payloads_of, usd
@@ -291,6 +293,18 @@ def test_a_first_choice_too_dear_for_the_budget_gives_way_to_a_cheaper_one(world
     assert (row.was_fallback, row.fallback_reason, len(row.attempts)) == (True, "budget", 1)
     assert {one["code"] for one in row.decision["rejections"]} == {"budget"}
     assert asked(world) == ["x-cheap"]
+
+
+def test_a_model_passed_over_for_want_of_a_price_joins_the_price_queue(world: World) -> None:
+    for name, price in (("y-bare", None), ("y-priced", "2")):
+        world.model(world.vendors["openai"].provider, name, input=price, family="y-family")
+    world.refresh()
+    customer = world.customer()
+    for _ in range(2):
+        assert customer.ask("y-family").headers["x-model-used"] == "y-priced"
+    price_tasks.refresh(now=timezone.now())
+    task = PriceTask.objects.get(kind="unpriced")
+    assert (task.model.reference, task.requests) == ("fakeai/y-bare", 2)
 
 
 def test_a_limit_that_even_the_cheapest_passes_is_a_429(world: World, dear: str) -> None:

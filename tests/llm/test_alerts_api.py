@@ -196,7 +196,7 @@ def test_a_tenant_sees_its_alerts_and_who_of_its_own_was_told(
 def test_staff_subscribe_for_the_platform_and_for_tenants(staff: Api, tenant: Api, acme: Tenant) -> None:
     status, platform = staff.post("admin/alerts/subscriptions", HOOK | {"target": "http://10.0.0.7:8080/in"})
     assert (status, platform["tenant"], platform["events"]) == (
-        201, None, ["provider.down", "provider.up", "reconcile.failed"],
+        201, None, ["provider.down", "provider.up", "reconcile.failed", "price.task"],
     )  # fmt: skip
     assert platform["secret"].startswith("whsec_")
     status, refused = staff.post("admin/alerts/subscriptions", HOOK | {"target": "http://10.0.0.7/", "tenant": "acme"})

@@ -271,11 +271,16 @@ def test_killed_between_any_two_pages_and_batches_the_rest_is_done_exactly_once(
         corrections.go_on(run.pk, now=NOW)
     run.refresh_from_db()
     assert (run.state, run.booked, Adjustment.objects.count()) == ("booked", 7, 7)
-    # Had the run forgotten how far it was, the database would remember.
+    # Had the run forgotten how far it was, its adjustments would say; and the database would not take another one.
     CorrectionRun.objects.filter(pk=run.pk).update(state="approved", booked_to=None)
-    run.items.update(adjustments=1)
+    corrections.book(run.pk, now=NOW)
+    run.refresh_from_db()
+    assert (run.state, run.booked, run.passed_over, Adjustment.objects.count()) == ("booked", 7, 0, 7)
+    share = adjustments.Share(
+        request_id=run.items.all()[0].request_id, cost=usd(1), billed=usd(1), budget=usd(1), seen=1
+    )
     with pytest.raises(IntegrityError), transaction.atomic():
-        corrections.book(run.pk, now=NOW)
+        adjustments.book(run=adjustments.Run(id=run.pk, reason="x", author="x"), shares=[share], now=NOW)
     assert Adjustment.objects.count() == 7
     assert_books_agree()
 

@@ -8,7 +8,7 @@ import pytest
 
 from llm.catalog import model_import, prices
 from llm.catalog.model_import import Wish
-from llm.models import LLMModel, LLMProvider, PriceVersion
+from llm.models import LLMModel, LLMProvider, PriceProposal, PriceVersion
 from tenants import audit
 from tenants.errors import Conflict
 from tenants.models import AuditEvent
@@ -76,8 +76,9 @@ def test_what_the_catalog_knows_comes_with_its_facts_and_its_price_and_the_rest_
     ]
     assert answer["unpriced"][0] == {"model_id": "house-model", "why": "The catalog has no price of house-model."}
     assert answer["message"] == (
-        "4 made, 0 there already, 0 skipped. Without a price: 2; calls of those are refused (model_unpriced) until you "
-        "set one, in the admin under Models or by POST /api/v1/admin/llm/models/vendor/<model_id>/prices."
+        "4 made, 0 there already, 0 skipped. Prices that wait for a second person: 2; until then calls are refused. "
+        "Without a price: 2; calls of those are refused (model_unpriced) until you set one, in the admin under Models "
+        "or by POST /api/v1/admin/llm/models/vendor/<model_id>/prices."
     )
     for model_id in ("gpt-4o", "openai/gpt-4o"):
         row = made(model_id)
@@ -87,7 +88,7 @@ def test_what_the_catalog_knows_comes_with_its_facts_and_its_price_and_the_rest_
         assert (row.context_window, row.max_output_tokens, row.supports_vision) == (128_000, 16_384, True)
         assert row.quirks == {"token_cap_field": "max_completion_tokens"}
         version = row.price_versions.get()
-        assert (version.source, version.author, version.status) == ("import", "grace (staff)", "active")
+        assert (version.source, version.author, version.status) == ("import", "grace (staff)", "proposed")
         assert version.reason == "copied from openai/gpt-4o when the list of models was imported"
         costs = {one.meter: one.usd_per_1m for one in prices.components_of(version)}
         assert costs == {"input": Decimal("2.5"), "output": Decimal(10), "cache_read": Decimal("1.25")}
@@ -234,6 +235,52 @@ def test_with_four_eyes_a_copied_price_waits_for_the_second_pair(
     assert "Prices that wait for a second person: 1;" in answer["message"]
     assert made("gpt-4o").price_versions.get().status == "proposed"
     assert price_of("gpt-4o") is None
+
+
+def test_one_person_does_not_put_several_prices_in_force_by_an_import(
+    staff: Api, vendor: LLMProvider, fake: FakeProvider
+) -> None:
+    """DESIGN 7: what is proposed in bulk needs a second person. The models are made all the same."""
+    openai = cast.make_provider("openai")
+    names = [f"m{number}" for number in range(3)]
+    for name in names:
+        cast.make_model(openai, name)
+    lists(fake, *names)
+    words = "Prices that wait for a second person: 3; until then calls are refused."
+    assert words in staff.post(PATH, {"dry_run": True})[1]["message"]
+    assert words in staff.post(PATH, {})[1]["message"]
+    assert [made(name).is_active for name in names] == [True] * 3
+    assert {price_of(name) is None for name in names} == {True}
+    proposals = PriceProposal.objects.all()
+    assert len({row.batch for row in proposals}) == 1
+    decided = {"ids": [str(row.pk) for row in proposals], "reason": "as OpenAI's"}
+    status, answer = staff.post("admin/llm/price-proposals/approve", decided)
+    assert (status, answer["error"]["code"]) == (403, "second_person_required")
+    bob = Api(cast.make_staff("bob")[1])
+    assert bob.post("admin/llm/price-proposals/approve", decided)[0] == 200
+    assert set(PriceVersion.objects.filter(model__provider=vendor).values_list("status", flat=True)) == {"active"}
+
+
+def test_a_single_price_of_an_import_is_decided_by_who_may_approve(
+    staff: Api, vendor: LLMProvider, fake: FakeProvider
+) -> None:
+    cast.make_model(cast.make_provider("openai"), "gpt-4o")
+    lists(fake, "gpt-4o", "house-model")
+    assert "second person" not in staff.post(PATH, {})[1]["message"]
+    assert made("gpt-4o").price_versions.get().status == "active"
+    lists(fake, "gpt-4o", "openai/gpt-4o")  # another import is another change
+    staff.post(PATH, {})
+    assert made("openai/gpt-4o").price_versions.get().status == "active"
+
+
+def test_what_the_system_imports_is_in_force_at_once(vendor: LLMProvider, fake: FakeProvider) -> None:
+    """The list of the proxy that the operator put in the environment, at `bootstrap`."""
+    openai = cast.make_provider("openai")
+    for name in ("a", "b"):
+        cast.make_model(openai, name)
+    lists(fake, "a", "b")
+    assert not bring(vendor).waits
+    assert [price_of(name) is None for name in ("a", "b")] == [False, False]
 
 
 def test_anthropics_list_is_read_whole(db: None, fake: FakeProvider) -> None:

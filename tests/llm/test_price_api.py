@@ -142,6 +142,28 @@ def test_a_scheduled_rise_is_cancelled_before_it_comes(model: LLMModel, bob: Api
     assert bob.post(f"{PRICES}/7/cancel", {})[0] == 404
 
 
+@pytest.mark.parametrize("four_eyes", ["", "all"])
+def test_what_is_decided_is_cancelled_by_one_person_who_may_approve(
+    model: LLMModel, ada: Api, bob: Api, settings: Any, four_eyes: str
+) -> None:
+    """One is enough with four eyes too: what is in force stays in force."""
+    settings.PRICE_FOUR_EYES = four_eyes
+    later = (timezone.now() + timedelta(days=30)).isoformat()
+    ada.post(PRICES, DEARER | {"effective_from": later})
+    assert bob.post(f"{QUEUE}/{PriceProposal.objects.get().pk}/approve", {"reason": "announced"})[0] == 200
+    before = (list(PriceVersion.objects.order_by("number").values()), AuditEvent.objects.count())
+    status, answer = ada.post(f"{PRICES}/2/cancel", {"reason": "mine"})
+    assert (status, answer["error"]["code"]) == (403, "price_is_decided")
+    assert (list(PriceVersion.objects.order_by("number").values()), AuditEvent.objects.count()) == before
+    assert bob.post(f"{PRICES}/2/cancel", {"reason": "taken back"})[1]["status"] == "cancelled"
+    assert in_force(model) == Decimal("2.5")
+
+
+def test_a_draft_is_thrown_away_without_the_right_to_approve(model: LLMModel, ada: Api) -> None:
+    number = ada.post(PRICES, DEARER | {"draft": True})[1]["number"]
+    assert ada.post(f"{PRICES}/{number}/cancel", {})[1]["status"] == "cancelled"
+
+
 def test_a_draft_is_kept_proposed_and_decided(model: LLMModel, ada: Api, bob: Api) -> None:
     version = ada.post(PRICES, DEARER | {"draft": True})[1]
     assert (version["status"], in_force(model)) == ("draft", Decimal("2.5"))

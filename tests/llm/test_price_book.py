@@ -34,7 +34,9 @@ def setting(model: LLMModel, usd: str, **rest: Any) -> PriceVersion:
 
 
 def cancelling(version: PriceVersion, now: datetime = NOW) -> PriceVersion:
-    return price_book.cancel(version_id=version.pk, reason="the vendor took it back", actor=ACTOR, now=now)
+    return price_book.cancel(
+        version_id=version.pk, may_approve=True, reason="the vendor took it back", actor=ACTOR, now=now
+    )
 
 
 def book(model: LLMModel) -> list[tuple[int, str, datetime | None]]:
@@ -98,7 +100,7 @@ def test_nothing_is_cancelled_twice_and_a_proposal_is_rejected_instead(model: LL
         cancelling(setting(model, "3", second_person=True))
     assert (again.value.code, proposed.value.code) == ("price_is_cancelled", "price_is_proposed")
     with pytest.raises(NotFound):
-        price_book.cancel(version_id=model.pk, reason="x", actor=ACTOR, now=NOW)
+        price_book.cancel(version_id=model.pk, may_approve=True, reason="x", actor=ACTOR, now=NOW)
 
 
 def test_a_draft_has_no_effect_until_it_is_finished(model: LLMModel) -> None:

@@ -99,7 +99,8 @@ def test_a_change_that_is_none_is_a_400_and_changes_nothing(task: PriceTask, ada
 
 def test_the_band_is_set_by_who_may_approve_prices_and_nobody_else(ada: Api, bob: Api) -> None:
     assert ada.get(POLICY)[1] == {
-        "auto_approve_up_percent": None, "auto_approve_down_percent": None, "stale_after_days": 30, "updated_at": None,
+        "auto_approve_up_percent": None, "auto_approve_down_percent": None, "stale_after_days": 30, "task_owner": None,
+        "updated_at": None,
     }  # fmt: skip
     assert ada.patch(POLICY, {"auto_approve_up_percent": "5"})[0] == 403
     assert PricePolicy.objects.count() == 0
@@ -119,12 +120,21 @@ def test_the_band_is_set_by_who_may_approve_prices_and_nobody_else(ada: Api, bob
         ({"auto_approve_down_percent": "0.005"}, "auto_approve_down_percent"),
         ({"stale_after_days": 0}, "stale_after_days"),
         ({"stale_after_days": None}, "stale_after_days"),
+        ({"task_owner": "nobody-called-so"}, "task_owner"),
+        ({"task_owner": 7}, "task_owner"),
         ({"band": 1}, "band"),
     ],
 )
 def test_a_policy_that_is_none_is_a_400(bob: Api, body: Any, param: str) -> None:
     status, answer = bob.patch(POLICY, body)
     assert (status, answer["error"]["param"], PricePolicy.objects.count()) == (400, param, 0)
+
+
+def test_who_looks_after_new_tasks_is_named_in_the_policy(model: LLMModel, bob: Api) -> None:
+    assert bob.patch(POLICY, {"task_owner": "me"})[1]["task_owner"] == "bob"
+    price_tasks.refresh(now=timezone.now())
+    assert bob.get(f"{QUEUE}?assignee=me")[1]["results"][0]["state"] == "open"
+    assert bob.patch(POLICY, {"task_owner": None})[1]["task_owner"] is None
 
 
 def test_a_price_is_stale_after_as_many_days_as_the_policy_says(model: LLMModel, bob: Api) -> None:

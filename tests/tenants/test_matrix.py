@@ -186,7 +186,9 @@ TABLE = {
     "admin/llm/models/<model>/prices": Row(
         "llm.{verb}_priceversion", {"GET": (200, None), "POST": (201, {"components": {"input": "2.6", "output": "10"}})}
     ),
-    "admin/llm/models/<model>/prices/<version>/cancel": Row("llm.add_priceversion", {"POST": (200, {})}),
+    "admin/llm/models/<model>/prices/<version>/cancel": Row(
+        "llm.add_priceversion", {"POST": (200, {})}, also="llm.approve_prices"
+    ),
     "admin/llm/models/<model>/prices/<version>/propose": Row("llm.add_priceversion", {"POST": (200, None)}),
     "admin/llm/corrections": Row("llm.{verb}_correctionrun", {"GET": (200, None), "POST": (201, _CORRECTION)}),
     "admin/llm/corrections/<correction>": _reads("llm.{verb}_correctionrun"),
