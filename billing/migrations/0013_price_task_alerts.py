@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0011_slices'),
+        ('billing', '0012_adjustments_as_their_requests'),
     ]
 
     operations = [
