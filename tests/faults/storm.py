@@ -65,7 +65,7 @@ class Storm:
     """Provider, database, web processes. A context manager."""
 
     def __init__(self, admin_url: str | None, *, webs: int, seed: int) -> None:
-        self.random = random.Random(seed)
+        self.seed, self.random = seed, random.Random(seed)
         self.books = Books(admin_url)
         self.provider = ProviderProcess()
         self.webs = Webs(self.books, webs)
