@@ -181,7 +181,7 @@ def effects_of(ledger: Ledger) -> dict[str, int]:
         "settled late": sum(one.kind == "system" for one in ledger.adjustments),
         "correction runs": len({one.run for one in runs}),
         "corrected": len(runs),
-        "tenants corrected": len({one.tenant for one in runs}) - 2,
+        "corrected of each tenant": min(sum(one.tenant == tenant for one in runs) for tenant in ledger.zones),
     }
 
 

@@ -51,6 +51,10 @@ class Seen:
     def refused(self) -> int:
         return self.others["429"]
 
+    def with_(self, more: "Seen") -> "Seen":
+        """This, and what was seen later."""
+        return Seen(self.answers | more.answers, self.others + more.others)
+
 
 @dataclass
 class Watched:

@@ -8,6 +8,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
@@ -19,6 +20,8 @@ from tests.faults.books import ROOT
 from tests.faults.storm import Storm
 from tests.faults.test_storm import ON_POSTGRES, killed_while_they_ask, storm
 
+PATIENCE_S = 60.0  # of a machine with much else to do
+
 
 def test_after_everything_at_once_all_books_say_the_same() -> None:
     with storm(3 if ON_POSTGRES else 2) as weather:
@@ -26,11 +29,16 @@ def test_after_everything_at_once_all_books_say_the_same() -> None:
 
 
 def everything_at_once(weather: Storm, *, seconds: float, enough: int) -> str:
-    """Weather for so long, in which each thing is done `enough` times; then all books are compared. What happened."""
+    """Weather for so long, and again until what each deed did was billed `enough` times; then all books are compared.
+    What happened."""
     weather.provider.script("m", Behaviour(bill_whole_cap=True, chunks=3, delay_first_s=0.02, delay_between_s=0.01,
                                            prompt_tokens=61, usage={"cached_tokens": 23}))  # fmt: skip
     with meddling(weather) as deeds, weather.watched() as watched:
         seen, kills = asyncio.run(killed_while_they_ask(weather, seconds, clients=48, every_s=(1, 2)))
+        patience = time.monotonic() + PATIENCE_S
+        while min(effects_of(read(weather)).values()) < enough and time.monotonic() < patience:
+            more, killed = asyncio.run(killed_while_they_ask(weather, seconds / 3, clients=48, every_s=(1, 2)))
+            seen, kills = seen.with_(more), kills + killed
     weather.wait_until_nothing_is_held()
     ledger = read(weather)
     effects = effects_of(ledger)
@@ -48,10 +56,8 @@ def everything_at_once(weather: Storm, *, seconds: float, enough: int) -> str:
     )
     assert Counter(row.tokens for row in ledger.rows.values() if row.status == "completed") - billed == Counter()
     all_books_agree(weather, ledger)
-    names = ("price", "markup", "credit", "adjust", "correct", "sweep", "roll_up", "prove")
-    often = {"kills": kills} | {name: deeds.get(name, 0) for name in names}
-    assert min(often.values()) >= enough, often
-    assert min(effects.values()) >= 1, effects
+    assert min(effects.values()) >= enough, effects
+    assert min(kills, deeds.get("prove", 0), deeds.get("roll_up", 0)) >= 1, (kills, deeds)
     return figures
 
 
