@@ -149,6 +149,23 @@ def test_a_budget_that_will_run_out_is_on_the_dashboard_and_on_the_tenants_page(
     assert "at this pace $41.86 in all" in page_of(browser, globex)
 
 
+def test_a_keys_and_a_configs_page_say_what_their_own_budgets_come_to(
+    browser: Client, acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timezone, "now", lambda: rows.NOW)
+    first = rows.NOW.date().replace(day=1)
+    limited = {"budget_limit_monthly": Decimal(50)}
+    key, config = cast.make_key(acme, **limited)[0], cast.make_config(acme, **limited)
+    Tenant.objects.update(budget_limit_monthly=Decimal(1000))
+    for kind, pk, spent in (("tenant", acme.pk, "70"), ("key", key.pk, "38"), ("config", config.pk, "30")):
+        rows.window(kind, pk, "month", first, spent)
+    keys_page = browser.get(reverse("admin:tenants_apikey_change", args=(key.pk,))).content.decode()
+    assert "at this pace $53.02 in all, used up on 2026-11-29" in keys_page
+    configs_page = browser.get(reverse("admin:llm_llmconfig_change", args=(config.pk,))).content.decode()
+    assert "at this pace $41.86 in all" in configs_page
+    assert "$53.02" not in configs_page
+
+
 # Each: the moment, and what every tenant has spent of 100 USD in the month that it is in its time zone.
 AROUND_THE_FIRST = [
     ("2026-11-30T20:00", "50"),  # the 1st of December from UTC+4 on

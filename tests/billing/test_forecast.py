@@ -64,7 +64,7 @@ BY_THE_HOUR = [
     # The months of those days: an hour less than 31 days, and an hour more.
     ("Europe/Zurich", "month", "2026-03-29T10:00", "683", "743"),
     ("Europe/Zurich", "month", "2026-10-25T11:00", "589", "745"),
-    # 6 September 2026 in Santiago begins at 01:00, 04:00 UTC: there is no midnight. The day before has all its 24 hours.
+    # 6 September 2026 in Santiago begins at 01:00, 04:00 UTC: it has no midnight. The day before has its 24 hours.
     ("America/Santiago", "day", "2026-09-06T03:00", "23", "24"),
     ("America/Santiago", "day", "2026-09-06T05:30", "1.5", "23"),
     ("America/Santiago", "day", "2026-09-06T16:00", "12", "23"),
