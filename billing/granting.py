@@ -15,6 +15,7 @@ from django.db import transaction
 from billing import prepaid
 from billing.credit_models import CreditEntry
 from billing.models import BudgetWindow
+from billing.snapshot import reading
 from billing.windows import credit_window
 from tenants import audit, scoping
 from tenants.errors import InvalidValue
@@ -88,8 +89,8 @@ def expire(*, tenant_id: uuid.UUID, now: datetime) -> Decimal:
 
 
 def picture(*, tenant_id: uuid.UUID, now: datetime) -> Picture:
-    """The tenant's credit as it is at `now`, without writing anything."""
-    with transaction.atomic():
+    """The tenant's credit as it is at `now`, without writing anything. Outside of a transaction it is of one moment."""
+    with reading():
         window = BudgetWindow.objects.filter(pk=credit_window(tenant_id).key).first()
         entries = list(scoping.rows(CreditEntry, tenant_id=tenant_id).order_by("number"))
     spent, held = (ZERO, ZERO) if window is None else (window.spent, window.held)

@@ -1,13 +1,14 @@
 """A tenant's configs: made, changed and deleted together with the own provider key that a config may carry."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, transaction
 
+from billing import reports
 from llm.catalog import credentials, validation
 from llm.fields import Secret
 from llm.models import LLMConfig, ProviderCredential
@@ -63,6 +64,18 @@ def delete(*, config: LLMConfig, actor: audit.Actor, now: datetime) -> None:
         config.delete()
         if credential is not None and owned:
             credentials.remove(credential=credential, actor=actor, now=now)
+
+
+def limits_of(configs: Sequence[LLMConfig], *, now: datetime) -> list[list[dict[str, Any]]]:
+    """For each config of a tenant its day's and its month's budget: rows as `reports.limits_of`. One query."""
+    if not configs:
+        return []
+    scopes = [
+        reports.Limited(kind="config", id=one.pk, daily=one.budget_limit_daily, monthly=one.budget_limit_monthly)
+        for one in configs
+    ]
+    rows = reports.limits_of(scopes=scopes, timezone=configs[0].tenant.timezone, now=now)
+    return [rows[at : at + 2] for at in range(0, len(rows), 2)]
 
 
 def _write(config: LLMConfig, *, before: Mapping[str, Any], action: str, actor: audit.Actor, now: datetime) -> None:

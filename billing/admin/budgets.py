@@ -25,6 +25,11 @@ class Budget:
     daily: Decimal | None
     monthly: Decimal | None
 
+    @classmethod
+    def of(cls, kind: str, row: Any) -> "Budget":
+        """Of a tenant, a key or a config."""
+        return cls(kind=kind, id=row.pk, name=str(row), daily=row.budget_limit_daily, monthly=row.budget_limit_monthly)
+
 
 def panel(*, tenant: Tenant, scopes: Iterable[Budget], now: datetime) -> SafeString:
     """A row per scope: its day and its month. One query."""

@@ -296,7 +296,7 @@ class MeKey(serializers.Serializer[Any]):
 class Limit(serializers.Serializer[Any]):
     """A budget: USD. Without a limit, `limit` and `left` are null."""
 
-    scope = serializers.CharField(help_text="`key` or `tenant`.")
+    scope = serializers.CharField(help_text="`key`, `config` or `tenant`.")
     period = serializers.CharField(help_text="`day` or `month`, in the tenant's time zone.")
     limit = Usd(allow_null=True)
     spent = Usd()

@@ -1,11 +1,15 @@
 """Tenants' configs: which models their requests use, with what defaults and limits."""
 
+from typing import Any
+
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RelatedDropdownFilter
 
+from billing.admin import budgets
 from llm.models import LLMConfig
 from tenants.admin import dress
 from tenants.admin.base import ModelAdmin, ReadOnlyInline, change_url, display
@@ -21,6 +25,7 @@ class LLMConfigAdmin(ModelAdmin):
     search_fields = ["name", "tenant__slug", "primary_model__model_id"]
     autocomplete_fields = ["tenant", "primary_model", "fallback_model"]
     readonly_fields = ["own_key"]
+    change_form_outer_before_template = "billing/admin/own_budgets.html"
     fieldsets = [
         (None, {"fields": [("tenant", "name"), "is_tenant_default"]}),
         (
@@ -42,6 +47,14 @@ class LLMConfigAdmin(ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[LLMConfig]:
         found: QuerySet[LLMConfig] = super().get_queryset(request)
         return found.defer("credential__sealed")
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], **kwargs: Any) -> Any:
+        config = kwargs.get("obj")
+        if config is not None and request.user.has_perm("billing.view_usagerecord"):
+            stored = LLMConfig.objects.select_related("tenant").get(pk=config.pk)  # the form's may carry what was typed
+            own = [budgets.Budget.of("config", stored)]
+            context["budgets"] = budgets.panel(tenant=stored.tenant, scopes=own, now=timezone.now())
+        return super().render_change_form(request, context, **kwargs)
 
     @display(description="Default", boolean=True, ordering="is_tenant_default")
     def default(self, obj: LLMConfig) -> bool:

@@ -2,9 +2,12 @@
 
 from typing import Any, ClassVar
 
+from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.fields import empty
 
+from billing.api.serializers import Limit
+from llm import configs
 from llm.api.fields import ModelReference
 from llm.catalog import references
 from llm.choices import TaskType
@@ -143,8 +146,20 @@ class Temperature(serializers.DecimalField):
         return float(value)
 
 
+class ConfigList(serializers.ListSerializer[Any]):
+    """Configs of a tenant, whose budgets are looked up together."""
+
+    def to_representation(self, data: Any) -> list[Any]:
+        rows = list(data)
+        for config, limits in zip(rows, configs.limits_of(rows, now=timezone.now()), strict=True):
+            config.limits = limits
+        return super().to_representation(rows)
+
+
 class ConfigSerializer(StrictModelSerializer):
     """A config. `api_key` is write-only: kept, encrypted, for the primary model's provider; null forgets it."""
+
+    live = ("limits",)
 
     primary_model = ModelReference(required=False, allow_null=True, active_only=True)
     fallback_model = ModelReference(required=False, allow_null=True, active_only=True)
@@ -153,9 +168,11 @@ class ConfigSerializer(StrictModelSerializer):
     allowed_models = StringList(required=False, allow_null=True, validators=[valid_model_list])
     api_key = SecretField(required=False, allow_null=True, allow_blank=True)
     credential = CredentialSerializer(read_only=True, allow_null=True, help_text="The own key, masked, and its state.")
+    limits = Limit(many=True, read_only=True, help_text="Its budgets, as `/api/v1/me` says those of key and tenant.")
 
     class Meta:
         model = LLMConfig
+        list_serializer_class = ConfigList
         fields: ClassVar[Any] = [
             "id",
             "name",
@@ -168,6 +185,7 @@ class ConfigSerializer(StrictModelSerializer):
             "routing_rules",
             "budget_limit_daily",
             "budget_limit_monthly",
+            "limits",
             "allowed_models",
             "allow_model_fallback",
             "api_key",
@@ -175,6 +193,11 @@ class ConfigSerializer(StrictModelSerializer):
             "created_at",
             "updated_at",
         ]
+
+    def to_representation(self, instance: LLMConfig) -> Any:
+        if not hasattr(instance, "limits"):
+            [instance.limits] = configs.limits_of([instance], now=timezone.now())  # type: ignore[attr-defined]
+        return super().to_representation(instance)
 
     def validate_name(self, name: str) -> str:
         if not name.isprintable():

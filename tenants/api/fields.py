@@ -3,7 +3,7 @@
 DRF is lenient where a gateway must not be: it takes "yes" for true, 5 for "5", and drops what it does not know.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -102,11 +102,12 @@ def usd(amount: Decimal | None) -> str | None:
 class StrictMixin:
     """Refuses keys the serializer does not know, so that a typing error does not vanish.
 
-    A read-only key may be sent back with the value that was read (GET, change, PUT), nothing else.
-    `aliases` maps other names that are accepted on writing to the fields they stand for.
+    A read-only key may be sent back with the value that was read (GET, change, PUT), nothing else; one of `live`, which
+    changes by itself, with any. `aliases` maps other names that are accepted on writing to the fields they stand for.
     """
 
     aliases: ClassVar[Mapping[str, str]] = {}
+    live: ClassVar[Collection[str]] = ()
 
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, dict):
@@ -118,7 +119,7 @@ class StrictMixin:
         for name in values:
             if name not in fields:
                 problems[name] = ["There is no such field."]
-            elif fields[name].read_only:
+            elif fields[name].read_only and name not in self.live:
                 if current is None:
                     current = self._current()
                 if name not in current or current[name] != values[name]:

@@ -1,5 +1,6 @@
 """Credit, adjustments, tenants' prices, terms of tiers and forecasts in the admin."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -9,12 +10,14 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from billing import forecast, windows
 from billing.credit_models import CreditEntry
 from billing.models import Adjustment, BudgetWindow
 from llm.models import LLMModel, PriceOverride
 from tenants.models import AuditEvent, Tenant, TierTerms
 from tests import cast
 from tests.admin import rows
+from tollgate.admin import limits
 
 
 def page_of(browser: Client, tenant: Tenant) -> str:
@@ -144,6 +147,68 @@ def test_a_budget_that_will_run_out_is_on_the_dashboard_and_on_the_tenants_page(
     assert "globex" not in ahead
     assert "at this pace $53.02 in all, used up on 2026-11-29" in page_of(browser, acme)
     assert "at this pace $41.86 in all" in page_of(browser, globex)
+
+
+def test_a_keys_and_a_configs_page_say_what_their_own_budgets_come_to(
+    browser: Client, acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timezone, "now", lambda: rows.NOW)
+    first = rows.NOW.date().replace(day=1)
+    limited = {"budget_limit_monthly": Decimal(50)}
+    key, config = cast.make_key(acme, **limited)[0], cast.make_config(acme, **limited)
+    Tenant.objects.update(budget_limit_monthly=Decimal(1000))
+    for kind, pk, spent in (("tenant", acme.pk, "70"), ("key", key.pk, "38"), ("config", config.pk, "30")):
+        rows.window(kind, pk, "month", first, spent)
+    keys_page = browser.get(reverse("admin:tenants_apikey_change", args=(key.pk,))).content.decode()
+    assert "at this pace $53.02 in all, used up on 2026-11-29" in keys_page
+    configs_page = browser.get(reverse("admin:llm_llmconfig_change", args=(config.pk,))).content.decode()
+    assert "at this pace $41.86 in all" in configs_page
+    assert "$53.02" not in configs_page
+
+
+# Each: the moment, and what every tenant has spent of 100 USD in the month that it is in its time zone.
+AROUND_THE_FIRST = [
+    ("2026-11-30T20:00", "50"),  # the 1st of December from UTC+4 on
+    ("2026-12-01T00:30", "50"),
+    ("2026-12-01T06:00", "4"),
+    ("2026-12-01T13:00", "99"),  # the 2nd in Kiritimati; the 1st in all others
+    ("2026-12-02T09:59", "5.5"),  # the 3rd there, while the first day of it has passed nowhere west of Hawaii
+    ("2026-12-31T11:00", "97"),
+    ("2026-03-01T12:00", "3.4"),
+]
+ZONES = ("Pacific/Kiritimati", "Pacific/Auckland", "Europe/Zurich", "UTC", "America/Santiago", "Pacific/Pago_Pago",
+         "Etc/GMT+12")  # fmt: skip
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("moment", "spent"), AROUND_THE_FIRST)
+def test_the_dashboard_names_exactly_the_budgets_whose_own_forecast_says_that_they_run_out(
+    moment: str, spent: str, django_assert_num_queries: Any
+) -> None:
+    now = datetime.fromisoformat(moment).replace(tzinfo=UTC)
+    expected = []
+    for number, zone in enumerate(ZONES):
+        limit = Decimal(100)
+        tenant = cast.make_tenant(f"t{number}", timezone=zone, budget_limit_monthly=limit)
+        first = windows.starts_on("month", windows.billing_day(now, zone))
+        rows.window("tenant", tenant.pk, "month", first, spent)
+        ahead = forecast.of(spent=Decimal(spent), limit=limit, period="month", timezone=zone, now=now)
+        if ahead.runs_out_at is not None:
+            expected.append((tenant.slug, f"{ahead.runs_out_at:%Y-%m-%d}"))
+    with django_assert_num_queries(1):
+        found = limits.running_out(now)
+    assert sorted((row["name"], row["on"]) for row in found) == sorted(expected)
+
+
+def test_of_too_many_budgets_the_dashboard_looks_at_those_nearest_to_their_limit(
+    monkeypatch: pytest.MonkeyPatch, acme: Tenant, globex: Tenant
+) -> None:
+    monkeypatch.setattr(limits, "MOST_LOOKED_AT", 1)
+    first = rows.NOW.date().replace(day=1)
+    for tenant, limit, spent in ((acme, "5000", "4000"), (globex, "50", "49")):
+        Tenant.objects.filter(pk=tenant.pk).update(budget_limit_monthly=Decimal(limit))
+        rows.window("tenant", tenant.pk, "month", first, spent)
+    assert [row["name"] for row in limits.running_out(rows.NOW)] == ["globex"]
 
 
 @pytest.mark.parametrize(

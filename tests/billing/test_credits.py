@@ -1,11 +1,13 @@
 """Prepaid credit: given, drawn down by requests, corrected, expired; never overdrawn, and always adding up."""
 
 import random
+import threading
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from billing import granting, ledger, reconcile
@@ -69,6 +71,33 @@ def test_a_request_holds_and_draws_what_it_is_billed_and_budgets_count_what_they
     assert books.window("tenant") == (2, 0)
     assert UsageRecord.objects.get().is_prepaid
     assert_books_agree()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_picture_is_of_one_moment_though_others_draw_and_give_while_it_is_taken(books: Books, now: datetime) -> None:
+    give(books, "10", now=now)
+    draw(books, "1", now=now)
+
+    def meanwhile() -> None:
+        draw(books, "2", now=now)
+        give(books, "5", now=now)
+        connection.close()
+
+    others = threading.Thread(target=meanwhile)
+
+    def between(execute: Any, sql: str, *rest: Any) -> Any:
+        """The window is read; before the entries are, others commit."""
+        if "billing_credit_entries" in sql and not others.ident:
+            others.start()
+            others.join()
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(between):
+        account = seen(books, now).account
+    assert others.ident
+    assert (account.granted, account.drawn, account.balance) == (10, 1, 9)
+    account = seen(books, now).account
+    assert (account.granted, account.drawn, account.balance) == (15, 3, 12)
 
 
 def test_what_the_balance_does_not_cover_is_refused_and_nothing_changes(books: Books, now: datetime) -> None:

@@ -101,3 +101,15 @@ def test_the_admins_key_page_shows_it_to_those_who_may_read_usage(made: dict[str
     assert "What it has used" in page
     assert "anthropic/claude" in page
     assert Decimal("1.9") == Decimal(page.split("<tfoot>")[1].split("<td>")[4].split("<")[0].strip().strip("$"))
+
+
+def test_the_admins_key_page_shows_averages_for_reading_at_a_glance(made: dict[str, Any]) -> None:
+    tenant = made["tenant"]
+    key, _ = a_key(tenant, name="thirds")
+    for usd in ("0.1", "0.1", "0.2"):
+        spend(tenant.pk, usd, day=made["today"], key_id=key.pk)
+    browser = Client()
+    browser.force_login(User.objects.create_superuser("root"))
+    page = browser.get(f"/admin/tenants/apikey/{key.pk}/change/").content.decode()
+    assert "<td>$0.1333</td>" in page
+    assert "0.1333333333" not in page

@@ -51,6 +51,10 @@ class Seen:
     def refused(self) -> int:
         return self.others["429"]
 
+    def with_(self, more: "Seen") -> "Seen":
+        """This, and what was seen later."""
+        return Seen(self.answers | more.answers, self.others + more.others)
+
 
 @dataclass
 class Watched:
@@ -65,7 +69,7 @@ class Storm:
     """Provider, database, web processes. A context manager."""
 
     def __init__(self, admin_url: str | None, *, webs: int, seed: int) -> None:
-        self.random = random.Random(seed)
+        self.seed, self.random = seed, random.Random(seed)
         self.books = Books(admin_url)
         self.provider = ProviderProcess()
         self.webs = Webs(self.books, webs)

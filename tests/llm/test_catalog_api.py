@@ -1,12 +1,18 @@
 """What tenants see of the catalog, and their configs: lists, filters, own keys, one default, nobody else's rows."""
 
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from llm.models import LLMConfig, ProviderCredential
 from tenants.models import AuditEvent, Tenant
 from tests import cast
+from tests.admin.rows import window
 from tests.conftest import Api
 from tests.fakes import FakeProvider
 
@@ -124,6 +130,57 @@ def test_a_config_is_made_with_defaults_and_references(catalog: None, tenant: Ap
     assert tenant.get(f"llm/configs/{made['id']}/")[1] == made
     event = AuditEvent.objects.get(action="create")
     assert (event.tenant_id, event.actor_label) == (acme.pk, "acme (test)")
+
+
+def test_each_config_says_what_its_budgets_have_left_and_come_to(
+    tenant: Api, acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime(2026, 11, 21, 12, tzinfo=UTC)  # 01:00 on the 22nd in Auckland: hour 1 of the day, 505 of the month
+    monkeypatch.setattr(timezone, "now", lambda: now)
+    Tenant.objects.update(timezone="Pacific/Auckland")
+    tight = cast.make_config(acme, "a", budget_limit_daily=Decimal(3), budget_limit_monthly=Decimal(60))
+    cast.make_config(acme, "b")
+    window("config", tight.pk, "day", "2026-11-22", "0.5", held="0.25")
+    window("config", tight.pk, "month", "2026-11-01", "50.5", held="0.25")
+    status, page = tenant.get("llm/configs?ordering=name")
+    assert (status, page["results"][0]["limits"]) == (200, [
+        {"scope": "config", "period": "day", "limit": "3", "spent": "0.5", "held": "0.25", "left": "2.25",
+         "resets_at": "2026-11-22T11:00:00Z", "expected": "12", "runs_out_at": "2026-11-21T17:00:00Z"},
+        {"scope": "config", "period": "month", "limit": "60", "spent": "50.5", "held": "0.25", "left": "9.25",
+         "resets_at": "2026-11-30T11:00:00Z", "expected": "72", "runs_out_at": "2026-11-25T11:00:00Z"},
+    ])  # fmt: skip
+    unlimited = page["results"][1]["limits"]
+    assert [(one["limit"], one["spent"], one["left"], one["runs_out_at"]) for one in unlimited] == [
+        (None, "0", None, None)
+    ] * 2
+    assert tenant.get(f"llm/configs/{tight.pk}")[1] == page["results"][0]
+    changed = tenant.patch(f"llm/configs/{tight.pk}", {"budget_limit_daily": "9"})[1]["limits"][0]
+    assert (changed["limit"], changed["left"], changed["runs_out_at"]) == ("9", "8.25", "2026-11-22T05:00:00Z")
+
+
+def test_a_config_that_was_read_can_be_sent_back_though_its_budgets_went_on(tenant: Api, acme: Tenant) -> None:
+    config = cast.make_config(acme, budget_limit_monthly=Decimal(60))
+    read = tenant.get(f"llm/configs/{config.pk}")[1]
+    today = timezone.now().date()
+    window("config", config.pk, "month", today.replace(day=1), "1.5")
+    status, changed = tenant.put(f"llm/configs/{config.pk}", read | {"temperature": 0.5})
+    assert (status, changed["temperature"], changed["limits"][1]["spent"]) == (200, 0.5, "1.5")
+    status, refused = tenant.put(f"llm/configs/{config.pk}", read | {"created_at": "2020-01-01T00:00:00Z"})
+    assert (status, refused["error"]["param"]) == (400, "created_at")
+
+
+def test_the_budgets_of_many_configs_are_looked_up_at_once(tenant: Api, acme: Tenant) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as seen:
+            assert tenant.get("llm/configs")[0] == 200
+        return len(seen)
+
+    cast.make_config(acme, "first")
+    queries()  # the key's last use is noted
+    with_one = queries()
+    for number in range(5):
+        cast.make_config(acme, f"config {number}", budget_limit_daily=Decimal(1))
+    assert queries() == with_one
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A key's page with what it has used: the last 30 days, by provider, model and power level, and each day."""
+"""A key's page with its budgets, and what it has used in 30 days: by provider, model and power level, and each day."""
 
 from datetime import timedelta
 from typing import Any
@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from billing import key_usage, windows
+from billing.admin import budgets
 from tenants.admin import dress
 from tenants.admin.keys import ApiKeyAdmin as BaseApiKeyAdmin
 from tenants.models import ApiKey
@@ -41,7 +42,7 @@ def _row(name: Any, row: dict[str, Any]) -> list[str]:
         f"{row['requests']:,}",
         f"{row['total_tokens']:,}",
         dress.usd_round(row["cost_usd"]),
-        dress.usd(row["avg_cost_usd"]),
+        dress.usd_round(row["avg_cost_usd"]),
         f"{row['avg_latency_ms']:,} ms",
         share(row["byok_requests"], row["requests"]),
     ]
@@ -58,5 +59,7 @@ class ApiKeyAdmin(BaseApiKeyAdmin):
         if isinstance(key, Model) and request.user.has_perm("billing.view_usagerecord"):
             stored = ApiKey.objects.select_related("tenant").get(pk=key.pk)  # the form's may carry what was typed
             if stored.tenant is not None:
+                own = [budgets.Budget.of("key", stored)]
+                context["budgets"] = budgets.panel(tenant=stored.tenant, scopes=own, now=timezone.now())
                 context["used"] = panel(stored, stored.tenant)
         return super().render_change_form(request, context, **kwargs)

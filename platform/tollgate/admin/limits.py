@@ -1,9 +1,9 @@
 """Windows with the limits of whom they belong to, for the first page; and which of them will be used up too soon."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from django.db.models import Case, CharField, ExpressionWrapper, F, OuterRef, QuerySet, Subquery, When
+from django.db.models import Case, CharField, ExpressionWrapper, F, OuterRef, Q, QuerySet, Subquery, When
 from django.urls import reverse
 
 from billing import forecast, windows
@@ -15,7 +15,9 @@ from tenants.models import ApiKey, Tenant
 
 SHOWN = 12
 MOST_LOOKED_AT = 500
-_LONGEST_MONTH = 31
+_FARTHEST = ("Etc/GMT+12", "Pacific/Kiritimati")  # where a month begins last, and first
+# A month, the hour by which its clocks may be put back, and the day that has passed at least (see billing.forecast).
+_LONGEST_DAYS = 33
 
 
 def owner(model: type[Any], name: str) -> Subquery:
@@ -49,18 +51,21 @@ def scope_url(row: BudgetWindow) -> str:
 def running_out(now: datetime) -> list[dict[str, Any]]:
     """Monthly budgets that are used up before the month ends if they go on so, the soonest first.
 
-    One query: the database leaves out what is far from its limit in every time zone.
+    One query: the database leaves out what is far from its limit in every time zone; the forecast decides.
     """
-    today = now.date()
-    months = {(today + timedelta(days=shift)).replace(day=1) for shift in (-1, 0, 1)}
-    rows = with_limits(BudgetWindow.objects.filter(period=windows.MONTH, starts_on__in=months, spent__gt=0))
-    # Generous on both sides: the month as long as one can be, the day as early as it is anywhere.
-    days = max(1, today.day - 1)
-    ahead = ExpressionWrapper(F("spent") * _LONGEST_MONTH, output_field=UsdField())
-    floor = ExpressionWrapper(F("limit") * days, output_field=UsdField())
-    rows = rows.filter(limit__gt=F("spent")).annotate(ahead=ahead, floor=floor, zone=_zone())
+    # Generous on both sides, whatever the tenant's time zone: the month as long as one can be, and begun where it
+    # begins last.
+    ahead = ExpressionWrapper(F("spent") * _LONGEST_DAYS, output_field=UsdField())
+    near = Q()
+    for month in {windows.starts_on(windows.MONTH, windows.billing_day(now, zone)) for zone in _FARTHEST}:
+        days = max(1, (now - windows.begins_at(month, _FARTHEST[0])).days)
+        near |= Q(starts_on=month, ahead__gt=ExpressionWrapper(F("limit") * days, output_field=UsdField()))
+    rows = with_limits(BudgetWindow.objects.filter(period=windows.MONTH, spent__gt=0)).filter(limit__gt=F("spent"))
+    rows = rows.annotate(ahead=ahead, zone=_zone()).filter(near)
+    # Within a time zone the greatest share is used up first.
+    share = ExpressionWrapper(F("spent") * 1_000_000 / F("limit"), output_field=UsdField())
     found = []
-    for row in rows.filter(ahead__gt=F("floor")).order_by("-spent")[:MOST_LOOKED_AT]:
+    for row in rows.order_by(share.desc())[:MOST_LOOKED_AT]:
         zone = row.zone or "UTC"
         if row.starts_on != windows.starts_on(windows.MONTH, windows.billing_day(now, zone)):
             continue

@@ -26,16 +26,7 @@ def scopes(tenant: Tenant) -> list[budgets.Budget]:
     rows: list[tuple[str, Any]] = [("tenant", tenant)]
     rows += [("key", key) for key in _limited(ApiKey.objects.filter(tenant=tenant, revoked_at__isnull=True))]
     rows += [("config", config) for config in _limited(LLMConfig.objects.filter(tenant=tenant))]
-    return [
-        budgets.Budget(
-            kind=kind,
-            id=row.pk,
-            name=str(row),
-            daily=row.budget_limit_daily,
-            monthly=row.budget_limit_monthly,
-        )
-        for kind, row in rows
-    ]
+    return [budgets.Budget.of(kind, row) for kind, row in rows]
 
 
 def _limited(rows: Any) -> Any:
