@@ -79,6 +79,26 @@ BAD: dict[str, tuple[dict[str, Any], tuple[int, str], str, str]] = {
         {"components": GOOD | {"input": "0"}}, UNCONFIRMED, "confirm",
         "input would go from $2.5 to $0 per",
     ),
+    "1,000 times above one token": (
+        beside(part("input", "2500", 1), part("output", "10000", 1)), UNCONFIRMED, "confirm",
+        "input above 1 prompt tokens would go from $2.5 to $2500",
+    ),
+    "1,000 times at a service tier": (
+        beside(part("input", "2500", 0, "priority"), part("output", "10000", 0, "priority")), UNCONFIRMED, "confirm",
+        "input (priority) would go from $2.5 to $2500",
+    ),
+    "almost free at a service tier": (
+        beside(part("output", "0.01", 0, "flex")), UNCONFIRMED, "confirm",
+        "output (flex) would go from $10 to $0.01",
+    ),
+    "another price for what fell back": (
+        beside(part("cache_read", "0.25")), UNCONFIRMED, "confirm",
+        "cache_read would go from $2.5 to $0.25",
+    ),
+    "a fee where there was none": (
+        beside(part("request", "5000")), UNCONFIRMED, "confirm",
+        "request would go from $0 to $5000",
+    ),
     "overlapping a scheduled one": ({"components": GOOD}, SCHEDULED, "confirm", "scheduled"),
 }  # fmt: skip
 
@@ -111,12 +131,43 @@ def test_a_bad_price_is_refused_by_name_and_changes_nothing(bob: Api, name: str)
     assert written() == before
 
 
-@pytest.mark.parametrize("name", ["1,000 times", "suddenly free", "overlapping a scheduled one"])
+@pytest.mark.parametrize(
+    "name", ["1,000 times", "1,000 times above one token", "suddenly free", "overlapping a scheduled one"]
+)
 def test_what_may_be_meant_is_taken_when_it_is_confirmed(bob: Api, name: str) -> None:
     if name.startswith("overlapping"):
         bob.post(PRICES, {"components": GOOD | {"input": "3"}, "effective_from": at(days=30)})
     status, version = bob.post(PRICES, BAD[name][0] | {"confirm": True})
     assert (status, version["status"]) == (201, "active")
+
+
+@pytest.mark.parametrize(
+    ("left_out", "words"),
+    [
+        ("cache_read", "cache_read would go from $0.25 to $2.5 per million"),
+        ("input above 200000", "input above 200000 prompt tokens would go from $20 to $2.5 per million"),
+        ("input (flex)", "input (flex) would go from $0.5 to $2.6 per million"),
+        ("request", "request would go from $5000 to $0 per million"),
+    ],
+)
+def test_what_a_price_leaves_out_is_compared_at_what_it_would_then_cost(bob: Api, left_out: str, words: str) -> None:
+    parts = {
+        "cache_read": part("cache_read", "0.25"),
+        "input above 200000": part("input", "20", 200_000),
+        "input (flex)": part("input", "0.5", 0, "flex"),
+        "request": part("request", "5000"),
+    }
+    was = beside(*parts.values())
+    assert bob.post(PRICES, was | {"confirm": True})[0] == 201
+    becomes = beside(*(one for name, one in parts.items() if name != left_out))
+    if "flex" in left_out:
+        becomes["components"][0]["usd_per_1m"] = "2.6"  # exactly five times is none too many
+    before = written()
+    status, answer = bob.post(PRICES, becomes)
+    assert (status, answer["error"]["code"]) == UNCONFIRMED
+    assert words in answer["error"]["message"]
+    assert written() == before
+    assert bob.post(PRICES, becomes | {"confirm": True})[0] == 201
 
 
 def test_an_explicit_zero_confirmed_is_free_and_nothing_else_is(bob: Api, model: LLMModel) -> None:
