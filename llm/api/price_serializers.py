@@ -26,6 +26,13 @@ class PriceChangeSerializer(StrictSerializer):
         return prices.PriceChange(**self.validated_data, **who)
 
 
+class FinishSerializer(StrictSerializer):
+    """A draft is finished. `confirm`: it is meant, although it is more than five times off or cancels a scheduled
+    price."""
+
+    confirm = Flag(required=False, default=False)
+
+
 class RejectionSerializer(StrictSerializer):
     """Why these are not wanted."""
 

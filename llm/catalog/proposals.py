@@ -55,11 +55,18 @@ def propose(
 
 
 def propose_draft(
-    *, version_id: uuid.UUID, person_id: int | None, second_person: bool, actor: audit.Actor, now: datetime
+    *,
+    version_id: uuid.UUID,
+    person_id: int | None,
+    second_person: bool,
+    confirm: bool = False,
+    actor: audit.Actor,
+    now: datetime,
 ) -> PriceVersion:
     """A draft is finished: it waits for a second person, or is decided at once where one is enough.
 
-    Raises NotFound, Conflict (`price_is_no_draft`, and what `refuse_unconfirmed` says of one that is not to wait).
+    Raises NotFound, Conflict (`price_is_no_draft`, and what `refuse_unconfirmed` says of one that is not to wait and
+    not confirmed; of one that waits the approver is asked).
     """
     with transaction.atomic():
         model_id = PriceVersion.objects.filter(pk=version_id).values_list("model_id", flat=True).first()
@@ -78,7 +85,8 @@ def propose_draft(
             audit.record(actor=actor, action="propose", row=version, before=before, now=now)
             _open(book, version, change, actor=actor, feed=None)
         else:
-            price_book.refuse_unconfirmed(book, change.components, start)
+            if not confirm:
+                price_book.refuse_unconfirmed(book, change.components, start)
             price_book.approve(book, version, start=start, actor=actor, reason=version.reason)
     return version
 
