@@ -24,7 +24,7 @@ from tenants.admin.base import ModelAdmin, action, actor_of, change_url, display
 from tenants.admin.pages import DayInput, PageForm, bulk_page, form_page
 from tenants.errors import TollgateError
 
-ERROR_FIELDS = {"replacement": "replacement", "effective_from": "effective_from", "confirm": "confirm"}
+ERROR_FIELDS = {name: name for name in ("replacement", "effective_from", "effective_to", "confirm")}
 
 
 def refused(form: forms.Form, error: TollgateError) -> None:

@@ -96,7 +96,7 @@ class ProposalViewSet(StaffView, mixins.ListModelMixin, viewsets.GenericViewSet[
 
     staff_permission = "llm.{verb}_priceproposal"
     serializer_class = price_serializers.ProposalSerializer
-    queryset = PriceProposal.objects.select_related("model__provider", "version").prefetch_related(
+    queryset = PriceProposal.objects.select_related("model__provider", "version", "tenant").prefetch_related(
         "version__components"
     )
     filterset_class = filters.ProposalFilter

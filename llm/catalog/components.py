@@ -104,6 +104,26 @@ def rows_of(version: PriceVersion, components: Iterable[Component]) -> list[Pric
     ]
 
 
+def as_json(components: Iterable[Component]) -> list[dict[str, Any]]:
+    """As rows keep a price that is none of the price book. `service_tier` is said where it is not `standard`."""
+    return [
+        {"meter": one.meter, "usd_per_1m": _plain(one.usd_per_1m), "above_tokens": one.above_tokens}
+        | ({} if one.service_tier == ServiceTier.STANDARD else {"service_tier": one.service_tier})
+        for one in components
+    ]
+
+
+def from_json(rows: Iterable[dict[str, Any]]) -> list[Component]:
+    """What `as_json` kept."""
+    return [
+        Component(
+            one["meter"], Decimal(one["usd_per_1m"]), one["above_tokens"],
+            one.get("service_tier", ServiceTier.STANDARD.value),
+        )
+        for one in rows
+    ]  # fmt: skip
+
+
 def figures(version: PriceVersion | None) -> dict[str, Any]:
     """USD per million by meter, as text: what an audit event says of a price."""
     return {one.name: _plain(one.usd_per_1m) for one in ([] if version is None else components_of(version))}

@@ -60,7 +60,9 @@ class Meddler:
     def own_price(self) -> None:
         from llm.catalog import overrides
 
-        wish = overrides.NewOverride(components=self.components(input=(50, 240), output=(300, 990)), reason=BY)
+        wish = overrides.NewOverride(
+            components=self.components(input=(50, 240), output=(300, 990)), reason=BY, confirm=True
+        )
         made = overrides.set_override(tenant=self.tenant, model=self.model, wish=wish, actor=self.actor, now=self.now())
         self.last = made
 
@@ -68,7 +70,7 @@ class Meddler:
         from llm.catalog import overrides
 
         if self.own is not None:
-            overrides.end_override(override=self.own, actor=self.actor, now=self.now())
+            overrides.end_override(override=self.own, actor=self.actor, now=self.now(), confirm=True)
 
     def markup(self) -> None:
         type(self.tenant).objects.update(markup_percent=Decimal(self.random.randrange(3000)) / 100)

@@ -177,7 +177,7 @@ def test_an_own_price_is_of_standard_and_other_tiers_cost_list_price_and_markup(
     reference = tiered(world, vendor)
     model = LLMModel.objects.get(provider=vendor.provider, model_id="t")
     components = [prices.Component("input", Decimal(1)), prices.Component("output", Decimal(1))]
-    wish = overrides.NewOverride(components=components, reason="contract")
+    wish = overrides.NewOverride(components=components, reason="contract", confirm=True)
     overrides.set_override(tenant=customer.tenant, model=model, wish=wish, actor=STAFF, now=timezone.now())
     for used in ("default", "priority"):
         vendor.fake.script("t", says("openai", used))

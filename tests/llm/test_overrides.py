@@ -33,7 +33,7 @@ def now() -> datetime:
 
 def put(tenant: Tenant, model: LLMModel, usd: str, *, now: datetime, **more: Any) -> PriceOverride:
     components = prices.flat(input_usd=Decimal(usd), output_usd=Decimal(usd), cached_usd=None)
-    wish = overrides.NewOverride(components=components, reason="contract", **more)
+    wish = overrides.NewOverride(components=components, reason="contract", confirm=True, **more)
     return overrides.set_override(tenant=tenant, model=model, wish=wish, actor=GRACE, now=now)
 
 
