@@ -177,6 +177,23 @@ class LLMModelAdmin(ModelAdmin):
         idle = "deprecate" if gone else "restore"
         return [item for item in super().get_actions_detail(request, object_id) if not item.action_name.endswith(idle)]
 
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """The list's bulk deletion asks for each row. Elsewhere it would cost each page a look through all usage."""
+        allowed = bool(super().has_delete_permission(request, obj))
+        match = request.resolver_match
+        in_bulk = isinstance(obj, LLMModel) and match is not None and match.url_name == "llm_llmmodel_changelist"
+        return allowed and not (in_bulk and obj.was_billed)
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """What was billed is switched off, never deleted: said in words."""
+        row = LLMModel.objects.filter(pk=object_id).select_related("provider").first()
+        if row is not None and self.has_delete_permission(request) and row.was_billed:
+            with told(request):
+                row.refuse_billed()
+            return HttpResponseRedirect(change_url(row))
+        found: HttpResponse = super().delete_view(request, object_id, extra_context)
+        return found
+
     def save_model(self, request: HttpRequest, obj: Any, form: "ModelForm[Any]", change: bool) -> None:
         super().save_model(request, obj, form, change)
         components = None if change or not isinstance(form, LLMModelForm) else form.first_price()
