@@ -24,7 +24,7 @@ from tenants.admin.base import ModelAdmin, action, actor_of, change_url, display
 from tenants.admin.pages import DayInput, PageForm, bulk_page, form_page
 from tenants.errors import TollgateError
 
-ERROR_FIELDS = {"replacement": "replacement", "effective_from": "effective_from", "confirm": "confirm"}
+ERROR_FIELDS = {name: name for name in ("replacement", "effective_from", "effective_to", "confirm")}
 
 
 def refused(form: forms.Form, error: TollgateError) -> None:
@@ -176,6 +176,23 @@ class LLMModelAdmin(ModelAdmin):
         gone = LLMModel.objects.filter(pk=object_id).values_list("is_deprecated", flat=True).first()
         idle = "deprecate" if gone else "restore"
         return [item for item in super().get_actions_detail(request, object_id) if not item.action_name.endswith(idle)]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """The list's bulk deletion asks for each row. Elsewhere it would cost each page a look through all usage."""
+        allowed = bool(super().has_delete_permission(request, obj))
+        match = request.resolver_match
+        in_bulk = isinstance(obj, LLMModel) and match is not None and match.url_name == "llm_llmmodel_changelist"
+        return allowed and not (in_bulk and obj.was_billed)
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """What was billed is switched off, never deleted: said in words."""
+        row = LLMModel.objects.filter(pk=object_id).select_related("provider").first()
+        if row is not None and self.has_delete_permission(request) and row.was_billed:
+            with told(request):
+                row.refuse_billed()
+            return HttpResponseRedirect(change_url(row))
+        found: HttpResponse = super().delete_view(request, object_id, extra_context)
+        return found
 
     def save_model(self, request: HttpRequest, obj: Any, form: "ModelForm[Any]", change: bool) -> None:
         super().save_model(request, obj, form, change)

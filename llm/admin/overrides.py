@@ -12,13 +12,16 @@ from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.enums import ActionVariant
 
 from llm.admin import prices as price_pages
+from llm.admin.models import refused
 from llm.catalog import overrides, prices
-from llm.models import LLMModel, PriceOverride
+from llm.models import LLMModel, PriceOverride, PriceProposal
 from tenants.admin import dress
 from tenants.admin.base import ReadOnlyAdmin, action, actor_of, change_url, display
-from tenants.admin.pages import ConfirmForm, MomentInput, PageForm, form_page, refused
+from tenants.admin.pages import ConfirmForm, MomentInput, PageForm, form_page
 from tenants.errors import TollgateError
 from tenants.models import Tenant
+
+WAITS = "It waits for a second person: see Price proposals."
 
 
 class OverrideForm(PageForm):
@@ -45,6 +48,9 @@ class OverrideForm(PageForm):
         help_text="Then the list price counts again. Empty: for good.",
     )
     reason = forms.CharField(max_length=1000, help_text="Why, such as the contract. Kept in the audit log too.")
+    confirm = forms.BooleanField(
+        required=False, help_text="Set it although it is more than five times more or less than what the tenant pays."
+    )
 
     def wish(self) -> overrides.NewOverride:
         values = self.cleaned_data
@@ -56,7 +62,16 @@ class OverrideForm(PageForm):
             reason=values["reason"],
             effective_from=values["effective_from"],
             effective_to=values["effective_to"],
+            confirm=values["confirm"],
         )
+
+
+class EndForm(ConfirmForm):
+    """Are you sure, why, and is an unusual change meant."""
+
+    confirm = forms.BooleanField(
+        required=False, help_text="End it although the tenant will then pay more than five times more or less."
+    )
 
 
 def set_page(request: HttpRequest, *, tenant: Tenant) -> HttpResponse:
@@ -65,13 +80,19 @@ def set_page(request: HttpRequest, *, tenant: Tenant) -> HttpResponse:
     if form.is_valid():
         model: LLMModel = form.cleaned_data["model"]
         try:
-            overrides.set_override(
-                tenant=tenant, model=model, wish=form.wish(), actor=actor_of(request), now=timezone.now()
+            made = prices.set_own_price(
+                tenant=tenant,
+                model=model,
+                wish=form.wish(),
+                person_id=request.user.pk,
+                actor=actor_of(request),
+                now=timezone.now(),
             )
         except TollgateError as error:
             refused(form, error)
         else:
-            messages.success(request, f"{tenant} has its own price of {model}.")
+            done = f"{tenant} has its own price of {model}."
+            messages.success(request, WAITS if isinstance(made, PriceProposal) else done)
             return HttpResponseRedirect(change_url(tenant))
     return form_page(
         request, form, title=f"Set a price for {tenant}", submit="Set the price", back=change_url(tenant),
@@ -140,12 +161,17 @@ class PriceOverrideAdmin(ReadOnlyAdmin):
         row = PriceOverride.objects.filter(pk=object_id).select_related("tenant", "model__provider").first()
         if row is None:
             raise Http404
-        form = ConfirmForm(request.POST if request.method == "POST" else None)
+        form = EndForm(request.POST if request.method == "POST" else None)
         if form.is_valid():
-            reason = form.cleaned_data["reason"]
-            overrides.end_override(override=row, actor=actor_of(request), now=timezone.now(), reason=reason)
-            self.message_user(request, f"{row.tenant} pays the list price of {row.model} again.")
-            return HttpResponseRedirect(change_url(row))
+            wish = {**form.cleaned_data, "person_id": request.user.pk}
+            try:
+                ended = prices.end_own_price(override=row, **wish, actor=actor_of(request), now=timezone.now())
+            except TollgateError as error:
+                refused(form, error)
+            else:
+                done = f"{row.tenant} pays the list price of {row.model} again."
+                self.message_user(request, WAITS if isinstance(ended, PriceProposal) else done)
+                return HttpResponseRedirect(change_url(row))
         return form_page(
             request, form, title=f"End the price of {row.model} for {row.tenant}", submit="End it",
             back=change_url(row), opts=self.opts,

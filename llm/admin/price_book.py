@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from django import forms
 from django.conf import settings
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
@@ -13,12 +14,20 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RangeDateTimeFilter, RelatedDropdownFilter
 
 from llm.admin import corrections
-from llm.admin.prices import APPROVE, component_in_words, state
+from llm.admin.models import refused
+from llm.admin.prices import APPROVE, CONFIRM, component_in_words, state
 from llm.catalog import price_book, proposals
 from llm.models import PriceVersion
 from tenants.admin import dress
-from tenants.admin.base import ReadOnlyAdmin, action, actor_of, change_url, display, reason_of, told
+from tenants.admin.base import ReadOnlyAdmin, action, actor_of, change_url, display, reason_of
 from tenants.admin.pages import ConfirmForm, bulk_page
+from tenants.errors import TollgateError
+
+
+class FinishForm(ConfirmForm):
+    """Are you sure, why, and is an unusual change meant."""
+
+    confirm = forms.BooleanField(required=False, help_text=CONFIRM)
 
 
 class MomentFilter(admin.SimpleListFilter):
@@ -131,29 +140,35 @@ class PriceVersionAdmin(ReadOnlyAdmin):
                 version_id=row.pk,
                 person_id=request.user.pk,
                 second_person=not alone,
+                confirm=bool(request.POST.get("confirm")),
                 actor=actor_of(request),
                 now=timezone.now(),
             )
 
         intro = "It is in force from its moment on." if alone else "They wait for a second person's approval."
-        return self.each(request, queryset, propose, verb="Finish these drafts", intro=intro, done="finished")
+        words = {"verb": "Finish these drafts", "intro": intro, "done": "finished"}
+        return self.each(request, queryset, propose, form=FinishForm if alone else ConfirmForm, **words)
 
     def each(
         self, request: HttpRequest, queryset: QuerySet[PriceVersion], change: Callable[[PriceVersion], None],
-        **words: str,
+        form: type[ConfirmForm] = ConfirmForm, **words: str,
     ) -> HttpResponse | None:  # fmt: skip
         """One after another, each in its own transaction; the first that is refused ends it, said in words."""
         rows = list(queryset.select_related("model__provider").order_by("model_id", "pk"))
-        form = ConfirmForm(request.POST if "_apply" in request.POST else None)
-        if not form.is_valid():
-            return bulk_page(request, form, queryset, title=words["verb"], submit=words["verb"], intro=words["intro"])
+        filled = form(request.POST if "_apply" in request.POST else None)
         done = 0
-        with told(request):
-            for row in rows:
-                change(row)
-                done += 1
-        if done:
-            self.message_user(request, f"{done} {words['done']}.")
+        if filled.is_valid():
+            try:
+                for row in rows:
+                    change(row)
+                    done += 1
+            except TollgateError as error:
+                refused(filled, error)
+                if done:
+                    messages.error(request, error.message)
+        if not done:
+            return bulk_page(request, filled, queryset, title=words["verb"], submit=words["verb"], intro=words["intro"])
+        self.message_user(request, f"{done} {words['done']}.")
         return None
 
     def url_of(self, row: Any) -> str:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -12,13 +13,14 @@ from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.safestring import SafeString
-from unfold.contrib.filters.admin import ChoicesDropdownFilter, RangeNumericFilter
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, RangeNumericFilter, RelatedDropdownFilter
 from unfold.enums import ActionVariant
 
 from llm.admin.models import refused
 from llm.admin.prices import APPROVE, component_in_words
 from llm.catalog import proposals
-from llm.models import PriceProposal, PriceVersion
+from llm.catalog.components import from_json
+from llm.models import OverrideComponent, PriceProposal, PriceVersion
 from tenants.admin import dress
 from tenants.admin.base import ReadOnlyAdmin, action, actor_of, change_url, display
 from tenants.admin.pages import MomentInput, PageForm, bulk_page, form_page
@@ -82,11 +84,12 @@ class PriceProposalAdmin(ReadOnlyAdmin):
         StateFilter,
         ("source", ChoicesDropdownFilter),
         "is_informational",
+        ("tenant", RelatedDropdownFilter),
         ("largest_percent", RangeNumericFilter),
     ]
-    list_select_related = ["model__provider", "version", "base"]
-    search_fields = ["model__model_id", "model__name", "model__provider__slug", "proposer", "batch"]
-    search_help_text = "Model, provider or proposer."
+    list_select_related = ["model__provider", "version", "base", "tenant"]
+    search_fields = ["model__model_id", "model__name", "model__provider__slug", "proposer", "batch", "tenant__slug"]
+    search_help_text = "Model, provider, tenant or proposer."
     ordering = ["-id"]
     actions = ["approve_selected", "reject_selected"]
     actions_detail = ["approve_one", "reject_one"]
@@ -126,7 +129,7 @@ class PriceProposalAdmin(ReadOnlyAdmin):
 
     @display(description="Model", ordering="model__model_id")
     def model_(self, obj: PriceProposal) -> SafeString:
-        return dress.stack(obj.model.reference, f"v{obj.version.number}")
+        return dress.stack(obj.model.reference, obj.called)
 
     @display(description="State", ordering="state")
     def state_(self, obj: PriceProposal) -> SafeString:
@@ -147,7 +150,7 @@ class PriceProposalAdmin(ReadOnlyAdmin):
     @display(description="30 days re-costed", ordering="impact_usd")
     def re_costed(self, obj: PriceProposal) -> SafeString | str:
         if obj.impact_usd is None:
-            return dress.muted("being worked out")
+            return dress.muted("being worked out") if obj.version else dress.NONE
         sign = "+" if obj.impact_usd > 0 else ""
         return f"{sign}{dress.usd_round(obj.impact_usd)}"
 
@@ -161,7 +164,7 @@ class PriceProposalAdmin(ReadOnlyAdmin):
 
     @display(description="Wished from (UTC)")
     def wished(self, obj: PriceProposal) -> str:
-        return dress.moment(obj.version.effective_from)
+        return dress.moment(obj.version.effective_from if obj.version else moment_of(obj, "effective_from"))
 
     @display(description="Changes")
     def price_table(self, obj: PriceProposal) -> SafeString:
@@ -174,7 +177,12 @@ class PriceProposalAdmin(ReadOnlyAdmin):
 
     @display(description="The whole proposed price")
     def proposed_price(self, obj: PriceProposal) -> SafeString:
-        return dress.lines(component_in_words(one) for one in obj.version.components.all())
+        """Of a tenant's own price until when, too."""
+        if obj.version:
+            return dress.lines(component_in_words(one) for one in obj.version.components.all())
+        parts = [component_in_words(one) for one in own_parts(obj)] or ["The list price and its markup count again."]
+        until = moment_of(obj, "effective_to")
+        return dress.lines(parts if until is None else [*parts, f"until {dress.moment(until)} UTC"])
 
     @display(description="Re-costed")
     def re_costed_span(self, obj: PriceProposal) -> str:
@@ -188,6 +196,8 @@ class PriceProposalAdmin(ReadOnlyAdmin):
 
     @display(description="By tenant")
     def by_tenant(self, obj: PriceProposal) -> SafeString | str:
+        if obj.tenant:
+            return f"It is for {obj.tenant} alone, and not re-costed."
         if not obj.impact or not obj.impact["tenants"]:
             return "No requests of these 30 days are affected."
         total = [{"tenant": "all", **obj.impact}]
@@ -199,7 +209,7 @@ class PriceProposalAdmin(ReadOnlyAdmin):
 
     @display(description="Why it is proposed")
     def why(self, obj: PriceProposal) -> str:
-        return obj.version.reason or dress.NONE
+        return obj.why or dress.NONE
 
     @display(description="Decision")
     def decision(self, obj: PriceProposal) -> SafeString | str:
@@ -271,6 +281,20 @@ _INTROS = {
     "Approve": "The new price holds for requests accepted from its moment on. What has been billed stays as it is.",
     "Reject": "The price in force goes on. What the feed proposed comes again only when the feed says something else.",
 }
+
+
+def own_parts(row: PriceProposal) -> list[OverrideComponent]:
+    """What a tenant's own price would be, as rows that are not saved."""
+    return [
+        OverrideComponent(meter=one.meter, unit_price_usd=one.usd_per_1m, above_tokens=one.above_tokens)
+        for one in from_json((row.wanted or {}).get("components", ()))
+    ]
+
+
+def moment_of(row: PriceProposal, name: str) -> datetime | None:
+    """When a tenant's own price is wanted to begin or end."""
+    text = (row.wanted or {}).get(name)
+    return datetime.fromisoformat(text) if text else None
 
 
 def percent_badge(percent: Decimal | None) -> SafeString:

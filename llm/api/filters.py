@@ -91,10 +91,12 @@ class RuleFilter(django_filters.FilterSet):  # type: ignore[misc]  # untyped
 
 
 class ProposalFilter(django_filters.FilterSet):  # type: ignore[misc]  # untyped
-    """Proposed prices by state, where they came from, and the provider (slug or id) or model they are for."""
+    """Proposed prices by state, where they came from, the provider (slug or id) or model they are for, and the tenant
+    (slug) whose own price it is."""
 
     provider = django_filters.CharFilter(method="by_provider")
     model = django_filters.CharFilter(method="by_model")
+    tenant = django_filters.CharFilter(field_name="tenant__slug")
 
     class Meta:
         model = PriceProposal

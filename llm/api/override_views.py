@@ -5,19 +5,24 @@ from typing import Any, ClassVar
 
 from django.db.models import QuerySet
 from django.utils import timezone
-from drf_spectacular.utils import extend_schema, extend_schema_field
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import mixins, serializers, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from llm.api.fields import ComponentsField, ModelReference
+from llm.api.price_serializers import ProposalSerializer
 from llm.catalog import overrides, prices
-from llm.models import PriceOverride
-from llm.models.prices import PER_MILLION
+from llm.models import PriceOverride, PriceProposal
 from tenants import scoping
-from tenants.api.audited import StaffView, actor_of
-from tenants.api.fields import StrictSerializer, Text
+from tenants.api.audited import StaffView, actor_of, caller_of
+from tenants.api.fields import Flag, StrictSerializer, Text
 from tenants.api.views import id_of, tenant_of
+from tenants.errors import InvalidValue
+
+_CONFIRM = OpenApiParameter(
+    "confirm", bool, description="It is meant, although the tenant will pay more than five times more or less."
+)
 
 
 class OverrideSerializer(serializers.ModelSerializer[PriceOverride]):
@@ -36,21 +41,19 @@ class OverrideSerializer(serializers.ModelSerializer[PriceOverride]):
 
     @extend_schema_field(ComponentsField)
     def get_components(self, row: PriceOverride) -> Any:
-        rows = [
-            prices.Component(one.meter, one.unit_price_usd * PER_MILLION / one.unit_quantity, one.above_tokens)
-            for one in row.components.all()
-        ]
-        return ComponentsField().to_representation(rows)
+        return ComponentsField().to_representation(overrides.parts_of(row))
 
 
 class NewOverrideSerializer(StrictSerializer):
-    """A price for one tenant. Without `effective_from` it begins now, without `effective_to` it holds for good."""
+    """A price for one tenant. Without `effective_from` it begins now, without `effective_to` it holds for good.
+    `confirm`: it is meant, although it is more than five times off what the tenant pays."""
 
     model = ModelReference()
     components = ComponentsField()
     effective_from = serializers.DateTimeField(required=False, allow_null=True)
     effective_to = serializers.DateTimeField(required=False, allow_null=True)
     reason = Text(max_length=2000, help_text="Why, such as the contract it is from.")
+    confirm = Flag(required=False, default=False)
 
 
 class OverrideViewSet(StaffView, mixins.ListModelMixin, viewsets.GenericViewSet[PriceOverride]):
@@ -72,24 +75,44 @@ class OverrideViewSet(StaffView, mixins.ListModelMixin, viewsets.GenericViewSet[
         price: uuid.UUID = id_of(self.kwargs["price"], PriceOverride)
         return scoping.one(PriceOverride, tenant_id=tenant_of(self.kwargs["tenant"]).pk, pk=price)
 
-    @extend_schema(request=NewOverrideSerializer, responses={201: OverrideSerializer})
+    @extend_schema(request=NewOverrideSerializer, responses={201: OverrideSerializer, 202: ProposalSerializer})
     def create(self, request: Request, tenant: str) -> Response:
-        """Set a price for this tenant, from now or from a date. The one in force ends there."""
+        """Set a price for this tenant, from now or from a date. The one in force ends there. More than five times off
+        what the tenant pays asks for `confirm: true`. 202: it waits for a second person (PRICE_FOUR_EYES=all)."""
         row = tenant_of(tenant)
         given = NewOverrideSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         values = dict(given.validated_data)
         model = values.pop("model")
-        made = overrides.set_override(
-            tenant=row, model=model, wish=overrides.NewOverride(**values), actor=actor_of(request), now=timezone.now()
+        made = prices.set_own_price(
+            tenant=row,
+            model=model,
+            wish=overrides.NewOverride(**values),
+            person_id=caller_of(request).owner.pk,
+            actor=actor_of(request),
+            now=timezone.now(),
         )
+        if isinstance(made, PriceProposal):
+            return Response(ProposalSerializer(made).data, status=202)
         return Response(self.get_serializer(made).data, status=201)
 
     def retrieve(self, request: Request, tenant: str, price: str) -> Response:
         return Response(self.get_serializer(self.get_object()).data)
 
-    @extend_schema(responses={204: None})
+    @extend_schema(parameters=[_CONFIRM], responses={204: None, 202: ProposalSerializer})
     def destroy(self, request: Request, tenant: str, price: str) -> Response:
-        """End the price: from now on the list price and the markup count again. It stays in the history."""
-        overrides.end_override(override=self.get_object(), actor=actor_of(request), now=timezone.now())
+        """End the price: from now on the list price and the markup count again. It stays in the history. More than five
+        times up or down for the tenant asks for `?confirm=true`. 202: it waits for a second person."""
+        confirm = request.query_params.get("confirm", "false")
+        if confirm not in ("true", "false"):
+            raise InvalidValue("Not true or false.", param="confirm")
+        ended = prices.end_own_price(
+            override=self.get_object(),
+            confirm=confirm == "true",
+            person_id=caller_of(request).owner.pk,
+            actor=actor_of(request),
+            now=timezone.now(),
+        )
+        if isinstance(ended, PriceProposal):
+            return Response(ProposalSerializer(ended).data, status=202)
         return Response(status=204)

@@ -2,11 +2,13 @@
 
 from typing import Any, ClassVar
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from llm.api.fields import ComponentsField
 from llm.api.serializers import PriceSerializer
 from llm.catalog import prices
+from llm.catalog.components import from_json
 from llm.catalog.proposals import Decision
 from llm.models import PriceProposal
 from tenants.api.fields import Flag, StrictSerializer, Text, Usd
@@ -24,6 +26,13 @@ class PriceChangeSerializer(StrictSerializer):
     def change(self, **who: Any) -> prices.PriceChange:
         """What was asked for, once it is valid, and by whom."""
         return prices.PriceChange(**self.validated_data, **who)
+
+
+class FinishSerializer(StrictSerializer):
+    """A draft is finished. `confirm`: it is meant, although it is more than five times off or cancels a scheduled
+    price."""
+
+    confirm = Flag(required=False, default=False)
 
 
 class RejectionSerializer(StrictSerializer):
@@ -95,11 +104,28 @@ class ImpactSerializer(CostSerializer):
     tenants = TenantCostSerializer(many=True)
 
 
+class WantedSerializer(StrictSerializer):
+    """What is wanted of a tenant's own price: one to set, or the id of the one that is to end."""
+
+    components = serializers.SerializerMethodField()
+    effective_from = serializers.DateTimeField(allow_null=True)
+    effective_to = serializers.DateTimeField(allow_null=True)
+    reason = serializers.CharField()
+    ends = serializers.UUIDField(allow_null=True)
+
+    @extend_schema_field(ComponentsField)
+    def get_components(self, wanted: dict[str, Any]) -> Any:
+        return ComponentsField().to_representation(from_json(wanted["components"]))
+
+
 class ProposalSerializer(serializers.ModelSerializer[PriceProposal]):
-    """A proposed price: what it changes, what that would have cost, and what became of it."""
+    """A proposed price: what it changes, what that would have cost, and what became of it. Of a list price `version` is
+    the price; of a `tenant`'s own price `wanted`, which is not re-costed."""
 
     model = serializers.CharField(source="model.reference")
-    version = PriceSerializer()
+    version = PriceSerializer(allow_null=True)
+    tenant = serializers.SlugRelatedField[Any](slug_field="slug", read_only=True, allow_null=True)
+    wanted = WantedSerializer(allow_null=True)
     changes = MeterChangeSerializer(many=True)
     impact = ImpactSerializer(allow_null=True)
     impact_usd = Usd(min_value=None, allow_null=True)
@@ -111,6 +137,8 @@ class ProposalSerializer(serializers.ModelSerializer[PriceProposal]):
             "model",
             "model_id",
             "version",
+            "tenant",
+            "wanted",
             "state",
             "source",
             "source_version",

@@ -66,9 +66,12 @@ class PriceViewSet(StaffView, mixins.ListModelMixin, viewsets.GenericViewSet[Pri
         )
         return Response(self.get_serializer(self.get_queryset().get(pk=pk)).data)
 
-    @extend_schema(request=None, responses=serializers.PriceSerializer)
+    @extend_schema(request=price_serializers.FinishSerializer, responses=serializers.PriceSerializer)
     def propose(self, request: Request, model: str, version: str) -> Response:
-        """Finish a draft: it is decided at once by who may approve prices, else it waits for them."""
+        """Finish a draft: it is decided at once by who may approve prices, else it waits for them. More than five times
+        up or down asks for `confirm: true` of who decides."""
+        given = price_serializers.FinishSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
         pk = self._version(model, version)
         person = who(request)
         alone = not prices.waits(prices.PriceChange(components=[], second_person=person["second_person"]))
@@ -76,6 +79,7 @@ class PriceViewSet(StaffView, mixins.ListModelMixin, viewsets.GenericViewSet[Pri
             version_id=pk,
             person_id=person["person_id"],
             second_person=not alone,
+            confirm=given.validated_data["confirm"],
             actor=actor_of(request),
             now=timezone.now(),
         )
@@ -96,7 +100,7 @@ class ProposalViewSet(StaffView, mixins.ListModelMixin, viewsets.GenericViewSet[
 
     staff_permission = "llm.{verb}_priceproposal"
     serializer_class = price_serializers.ProposalSerializer
-    queryset = PriceProposal.objects.select_related("model__provider", "version").prefetch_related(
+    queryset = PriceProposal.objects.select_related("model__provider", "version", "tenant").prefetch_related(
         "version__components"
     )
     filterset_class = filters.ProposalFilter

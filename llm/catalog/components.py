@@ -3,12 +3,25 @@
 Units: USD per million of a meter, whatever it counts.
 """
 
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from billing.pricing import CHEAPER, STANDARD, lacking
+from billing.pricing import (
+    CHEAPER,
+    IF_PRICED,
+    STANDARD,
+    ZERO,
+    PriceCard,
+    Rate,
+    Unpriced,
+    card_tiers,
+    lacking,
+    rate_for,
+)
 from llm.choices import Kind, Meter, ServiceTier
 from llm.models import PriceComponent, PriceVersion
 from llm.models.prices import PER_MILLION
@@ -18,6 +31,8 @@ from tenants.fields import UNIT
 MAX_USD_PER_1M = Decimal(100_000_000)
 MAX_TOKENS = 2**31 - 1
 SUSPICIOUS_FACTOR = 5
+# Charged only where a price has them: one that does not name them charges nothing for them.
+FEES = IF_PRICED | {Meter.REQUEST.value}
 _CENT_OF_A_PERCENT = Decimal("0.01")
 _MOST_PERCENT = Decimal("9999999999.99")
 
@@ -87,6 +102,26 @@ def rows_of(version: PriceVersion, components: Iterable[Component]) -> list[Pric
         )
         for component in components
     ]
+
+
+def as_json(components: Iterable[Component]) -> list[dict[str, Any]]:
+    """As rows keep a price that is none of the price book. `service_tier` is said where it is not `standard`."""
+    return [
+        {"meter": one.meter, "usd_per_1m": _plain(one.usd_per_1m), "above_tokens": one.above_tokens}
+        | ({} if one.service_tier == ServiceTier.STANDARD else {"service_tier": one.service_tier})
+        for one in components
+    ]
+
+
+def from_json(rows: Iterable[dict[str, Any]]) -> list[Component]:
+    """What `as_json` kept."""
+    return [
+        Component(
+            one["meter"], Decimal(one["usd_per_1m"]), one["above_tokens"],
+            one.get("service_tier", ServiceTier.STANDARD.value),
+        )
+        for one in rows
+    ]  # fmt: skip
 
 
 def figures(version: PriceVersion | None) -> dict[str, Any]:
@@ -161,6 +196,49 @@ def _wrong(message: str) -> InvalidValue:
 def suspicious(old: Decimal, new: Decimal) -> bool:
     """True if `new` is more than five times `old` or less than a fifth of it; to or from free is, too."""
     return old != new and max(old, new) > SUSPICIOUS_FACTOR * min(old, new)
+
+
+def first_jump(old: Sequence[Component], new: Sequence[Component]) -> tuple[str, Decimal, Decimal] | None:
+    """The first meter that would cost a request more than five times as much, or less than a fifth (`suspicious`): its
+    name in words, and USD per million before and after. None if there is none, or no price before.
+
+    Compared is what is charged, not what is named: fallbacks are resolved, on both sides of each context threshold of
+    either price, at each service tier; at one that a price does not offer its standard counts.
+    """
+    if not old:
+        return None
+    before, after = card_of(old), card_of(new)
+    thresholds = sorted({0, *(one.above_tokens for one in (*old, *new))})
+    for service_tier in ServiceTier.values:
+        for above in thresholds:
+            for meter in Meter.values:
+                was, becomes = (_charged(card, meter, above, service_tier) for card in (before, after))
+                if was is not None and becomes is not None and suspicious(was, becomes):
+                    where = f" above {above} prompt tokens" if above else ""
+                    where += "" if service_tier == STANDARD else f" ({service_tier})"
+                    return meter + where, was, becomes
+    return None
+
+
+def card_of(components: Iterable[Component]) -> PriceCard:
+    """A card of these, as bills are made from one; of no version, and of no time."""
+    tiers, services = card_tiers(
+        (one.service_tier, one.above_tokens, one.meter, Rate(price=one.usd_per_1m, quantity=PER_MILLION))
+        for one in components
+    )
+    return PriceCard(
+        version_id=uuid.UUID(int=0), number=0, effective_from=datetime.min.replace(tzinfo=UTC), effective_to=None,
+        tiers=tiers, services=services,
+    )  # fmt: skip
+
+
+def _charged(card: PriceCard, meter: str, above: int, service_tier: str) -> Decimal | None:
+    """USD per million for a request of just more than so many prompt tokens. None: it cannot be priced."""
+    offered = service_tier if service_tier in card.services else STANDARD
+    try:
+        return rate_for(card.tier_for(above + 1, offered), meter).of(PER_MILLION)
+    except Unpriced:
+        return ZERO if meter in FEES else None
 
 
 def changes(old: Sequence[Component], new: Sequence[Component]) -> list[MeterChange]:

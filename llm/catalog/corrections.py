@@ -22,7 +22,7 @@ from billing import adjustments
 from billing.errors import BudgetExceeded
 from billing.models import Adjustment
 from llm.catalog import price_book, recosting, repricing
-from llm.catalog.components import Component, check, components_of
+from llm.catalog.components import Component, as_json, check, components_of
 from llm.choices import CorrectionState
 from llm.models import CorrectionItem, CorrectionRun, LLMModel, PriceVersion, RouteRefusal
 from llm.models.prices import IN_THE_BOOK
@@ -84,7 +84,7 @@ def propose(*, model: LLMModel, wish: Wish, actor: audit.Actor, now: datetime) -
             model_name=model.model_id,
             price_version_id=None if version is None else version.pk,
             price_version_number=None if version is None else version.number,
-            components=repricing.as_json(components),
+            components=as_json(components),
             since=since,
             until=until,
             reason=wish.reason,

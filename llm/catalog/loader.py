@@ -222,7 +222,8 @@ def _first_prices(priced: Sequence[tuple[LLMModel, list[prices.Component]]], now
         )
         for model, _ in priced
     ]
-    PriceVersion.objects.bulk_create(versions)
+    for version in PriceVersion.objects.bulk_create(versions):
+        version.entering = True
     PriceComponent.objects.bulk_create(
         row for version, (_, components) in zip(versions, priced, strict=True) for row in rows_of(version, components)
     )

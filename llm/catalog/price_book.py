@@ -14,7 +14,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from llm.catalog.components import SUSPICIOUS_FACTOR, Component, components_of, figures, rows_of, suspicious
+from llm.catalog.components import SUSPICIOUS_FACTOR, Component, components_of, figures, first_jump, rows_of
 from llm.choices import PriceStatus
 from llm.models import LLMModel, PriceComponent, PriceVersion
 from llm.models.prices import IN_THE_BOOK
@@ -110,18 +110,17 @@ def refuse_unconfirmed(book: Book, components: Sequence[Component], start: datet
 
 
 def refuse_suspicious(old: Sequence[Component], new: Sequence[Component]) -> None:
-    """Raises Conflict (`price_change_unconfirmed`) if a meter is more than five times up or down."""
-    before = {one.key: one.usd_per_1m for one in old}
-    for component in new:
-        was = before.get(component.key)
-        if was is not None and suspicious(was, component.usd_per_1m):
-            raise Conflict(
-                f"The price of {component.meter} would go from ${was.normalize():f} to "
-                f"${component.usd_per_1m.normalize():f} per million, more than {SUSPICIOUS_FACTOR}x. "
-                "Send `confirm: true` if it is meant.",
-                code="price_change_unconfirmed",
-                param="confirm",
-            )
+    """Raises Conflict (`price_change_unconfirmed`) if a meter would cost more than five times as much, or less than a
+    fifth, with what stands in for one that is not named (`first_jump`)."""
+    jump = first_jump(old, new)
+    if jump is not None:
+        meter, was, becomes = jump
+        raise Conflict(
+            f"The price of {meter} would go from ${was.normalize():f} to ${becomes.normalize():f} per million, "
+            f"more than {SUSPICIOUS_FACTOR}x. Send `confirm: true` if it is meant.",
+            code="price_change_unconfirmed",
+            param="confirm",
+        )
 
 
 def enter(book: Book, change: PriceChange, *, start: datetime, status: PriceStatus, actor: audit.Actor) -> PriceVersion:

@@ -12,18 +12,20 @@ from typing import Any
 
 from django.db import transaction
 
-from llm.catalog import price_book, recosting
+from llm.catalog import own_proposals, price_book, recosting
 from llm.catalog.components import MeterChange, changes, components_of, largest_percent, suspicious
 from llm.catalog.price_book import Book, PriceChange
 from llm.choices import PriceStatus, ProposalState
-from llm.models import PricePolicy, PriceProposal, PriceVersion
+from llm.models import LLMModel, PricePolicy, PriceProposal, PriceVersion
 from tenants import audit
 from tenants.errors import Conflict, InvalidValue, PermissionDenied
+from tenants.models import Tenant
 from tenants.scoping import missing
 
 BAND = audit.system("auto-approve band")
 MANUAL = "staff"  # the source of a price that a person set
 FEED = "feed"
+_NEWER = "a newer proposal took its place"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +56,49 @@ def propose(
     return _open(book, version, change, actor=actor, feed=feed)
 
 
+@dataclass(frozen=True, kw_only=True)
+class OwnWish:
+    """What is wanted of a tenant's own price (`own_proposals.to_set`, `to_end`), and the user who wants it."""
+
+    tenant: Tenant
+    model: LLMModel
+    wanted: dict[str, Any]
+    person_id: int | None
+
+
+def propose_own(book: Book, wish: OwnWish, *, actor: audit.Actor) -> PriceProposal:
+    """Enter a proposal about a tenant's own price, in the book's transaction. One of the same tenant that waits is
+    overtaken. It is not re-costed."""
+    _overtake(book, MANUAL, tenant=wish.tenant, actor=actor, reason=_NEWER)
+    found = own_proposals.changed(tenant=wish.tenant, model=wish.model, wanted=wish.wanted, now=book.now)
+    proposal = PriceProposal.objects.create(
+        model=book.model,
+        tenant=wish.tenant,
+        wanted=wish.wanted,
+        source=MANUAL,
+        changes=[one.as_json() for one in found],
+        largest_percent=largest_percent(found),
+        proposed_by_id=wish.person_id,
+        proposer=actor.label[:200],
+        created_at=book.now,
+    )
+    audit.record(actor=actor, action="propose", row=proposal, before={}, now=book.now, reason=proposal.why)
+    return proposal
+
+
 def propose_draft(
-    *, version_id: uuid.UUID, person_id: int | None, second_person: bool, actor: audit.Actor, now: datetime
+    *,
+    version_id: uuid.UUID,
+    person_id: int | None,
+    second_person: bool,
+    confirm: bool = False,
+    actor: audit.Actor,
+    now: datetime,
 ) -> PriceVersion:
     """A draft is finished: it waits for a second person, or is decided at once where one is enough.
 
-    Raises NotFound, Conflict (`price_is_no_draft`, and what `refuse_unconfirmed` says of one that is not to wait).
+    Raises NotFound, Conflict (`price_is_no_draft`, and what `refuse_unconfirmed` says of one that is not to wait and
+    not confirmed; of one that waits the approver is asked).
     """
     with transaction.atomic():
         model_id = PriceVersion.objects.filter(pk=version_id).values_list("model_id", flat=True).first()
@@ -78,7 +117,8 @@ def propose_draft(
             audit.record(actor=actor, action="propose", row=version, before=before, now=now)
             _open(book, version, change, actor=actor, feed=None)
         else:
-            price_book.refuse_unconfirmed(book, change.components, start)
+            if not confirm:
+                price_book.refuse_unconfirmed(book, change.components, start)
             price_book.approve(book, version, start=start, actor=actor, reason=version.reason)
     return version
 
@@ -87,7 +127,7 @@ def _open(
     book: Book, version: PriceVersion, change: PriceChange, *, actor: audit.Actor, feed: FeedWord | None
 ) -> PriceProposal:
     base = book.last()
-    _overtake(book, change.source, actor=actor, reason="a newer proposal took its place")
+    _overtake(book, change.source, actor=actor, reason=_NEWER)
     found = changes([] if base is None else components_of(base), change.components)
     proposal = PriceProposal.objects.create(
         model=book.model,
@@ -110,13 +150,19 @@ def _open(
     return proposal
 
 
-def _overtake(book: Book, source: str, *, actor: audit.Actor, reason: str) -> int:
+def _overtake(book: Book, source: str, *, actor: audit.Actor, reason: str, tenant: Tenant | None = None) -> int:
     waiting = PriceProposal.objects.select_for_update(of=("self",)).select_related("version")
-    rows = list(waiting.filter(model=book.model, source=source, state=ProposalState.PENDING))
+    rows = list(waiting.filter(model=book.model, source=source, tenant=tenant, state=ProposalState.PENDING))
     for row in rows:
         _decide(row, ProposalState.SUPERSEDED, Decision(reason=reason, person_id=None), actor, book.now)
-        price_book.drop(_own(book, row), reason=reason, actor=actor, now=book.now)
+        _drop(book, row, reason=reason, actor=actor)
     return len(rows)
+
+
+def _drop(book: Book, row: PriceProposal, *, reason: str, actor: audit.Actor) -> None:
+    """Of a list price the proposed version is cancelled; an own price leaves nothing behind."""
+    if row.version is not None:
+        price_book.drop(_own(book, row.version), reason=reason, actor=actor, now=book.now)
 
 
 def overtake_feed(book: Book, *, actor: audit.Actor) -> int:
@@ -125,7 +171,7 @@ def overtake_feed(book: Book, *, actor: audit.Actor) -> int:
 
 
 def approve(*, ids: Sequence[uuid.UUID], decision: Decision, actor: audit.Actor, now: datetime) -> list[PriceProposal]:
-    """Approve these proposals, all or none: each price gets its place in the book.
+    """Approve these proposals, all or none: each price gets its place in the book, or is set or ended for its tenant.
 
     Raises InvalidValue (`effective_from` in the past, `reason` missing), NotFound, PermissionDenied
     (`second_person_required`) and Conflict: `price_proposal_decided`, `price_is_manual`, `price_base_changed`,
@@ -151,7 +197,7 @@ def reject(*, ids: Sequence[uuid.UUID], decision: Decision, actor: audit.Actor, 
             _refuse_decided(row)
             _refuse_proposer(row, decision)
             _decide(row, ProposalState.REJECTED, decision, actor, now)
-            price_book.drop(_own(book, row), reason=decision.reason, actor=actor, now=now)
+            _drop(book, row, reason=decision.reason, actor=actor)
             rows.append(row)
         return rows
 
@@ -182,7 +228,7 @@ def approve_in_band(book: Book, proposal: PriceProposal) -> None:
 
 def recost_waiting(*, now: datetime) -> int:
     """Price the last 30 days' traffic of each waiting proposal that could not be at once. How many."""
-    waiting = PriceProposal.objects.filter(state=ProposalState.PENDING, impact__isnull=True)
+    waiting = PriceProposal.objects.filter(state=ProposalState.PENDING, impact__isnull=True, version__isnull=False)
     ids = list(waiting.order_by("pk").values_list("pk", flat=True))
     for pk in ids:
         _recost(PriceProposal.objects.select_related("model__provider", "version").get(pk=pk), now=now)
@@ -191,6 +237,7 @@ def recost_waiting(*, now: datetime) -> int:
 
 def _recost(row: PriceProposal, *, now: datetime, at_most: int | None = None) -> None:
     """Not audited: it says what was, by tenant, at length, and nobody decided anything."""
+    assert row.version is not None
     found = recosting.impact(model=row.model, version=row.version, now=now, at_most=at_most)
     if found is not None:
         row.impact, row.impact_usd = found.as_json(), found.change
@@ -210,19 +257,32 @@ def _locked(ids: Sequence[uuid.UUID], now: datetime) -> list[tuple[Book, PricePr
     for model_id, pk in pairs:
         if model_id not in books:
             books[model_id] = price_book.locked(model_id, now)
-        lock = PriceProposal.objects.select_for_update(of=("self",)).select_related("model__provider", "version")
+        lock = PriceProposal.objects.select_for_update(of=("self",))
+        lock = lock.select_related("model__provider", "version", "tenant")
         found.append((books[model_id], lock.get(pk=pk)))
     return found
 
 
-def _own(book: Book, row: PriceProposal) -> PriceVersion:
+def _own(book: Book, version: PriceVersion) -> PriceVersion:
     """The proposed version as the book holds it: one object, so that the book sees what becomes of it."""
-    mine: PriceVersion = next((one for one in book.versions if one.pk == row.version_id), row.version)
-    return mine
+    return next((one for one in book.versions if one.pk == version.pk), version)
 
 
 def _approve(book: Book, row: PriceProposal, decision: Decision, actor: audit.Actor) -> PriceProposal:
     _refuse_decided(row)
+    if row.version is not None:
+        return _approve_list(book, row, row.version, decision, actor)
+    _refuse_proposer(row, decision)
+    own_proposals.carry_out(
+        row, effective_from=decision.effective_from, confirm=decision.confirm, actor=actor, now=book.now
+    )
+    _decide(row, ProposalState.APPROVED, decision, actor, book.now)
+    return row
+
+
+def _approve_list(
+    book: Book, row: PriceProposal, proposed: PriceVersion, decision: Decision, actor: audit.Actor
+) -> PriceProposal:
     if row.is_informational:
         raise Conflict(
             f"The price of {row.model} was set by staff, which the feed does not overwrite. "
@@ -230,7 +290,7 @@ def _approve(book: Book, row: PriceProposal, decision: Decision, actor: audit.Ac
             code="price_is_manual",
         )
     _refuse_proposer(row, decision)
-    version = _own(book, row)
+    version = _own(book, proposed)
     start = max(version.effective_from, book.now) if decision.effective_from is None else decision.effective_from
     last = book.last()
     if row.source == FEED and last is not None and last.source == MANUAL:

@@ -5,7 +5,7 @@ hand or by another run, is not set right twice. It goes on page by page, each in
 """
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -17,9 +17,9 @@ from django.db.models import Count, Q, QuerySet, Sum
 from billing import money, pricing
 from billing.models import Adjustment, DailyUsage, UsageRecord
 from billing.money import plain
-from llm.catalog.components import Component
+from llm.catalog.components import Component, from_json
 from llm.catalog.recosting import counts_of, service_tier_of
-from llm.choices import CorrectionState, ServiceTier
+from llm.choices import CorrectionState
 from llm.models import CorrectionItem, CorrectionRun
 from llm.models.prices import PER_MILLION
 from tenants.models import Tenant
@@ -105,22 +105,7 @@ def card_of(run: CorrectionRun) -> pricing.PriceCard:
 
 def components_of(run: CorrectionRun) -> list[Component]:
     """The right price in the form a price is set in."""
-    return [
-        Component(
-            one["meter"], Decimal(one["usd_per_1m"]), one["above_tokens"],
-            one.get("service_tier", ServiceTier.STANDARD.value),
-        )
-        for one in run.components
-    ]  # fmt: skip
-
-
-def as_json(components: Iterable[Component]) -> list[dict[str, Any]]:
-    """The same as a run keeps them. `service_tier` is said where it is not `standard`."""
-    return [
-        {"meter": one.meter, "usd_per_1m": plain(one.usd_per_1m), "above_tokens": one.above_tokens}
-        | ({} if one.service_tier == ServiceTier.STANDARD else {"service_tier": one.service_tier})
-        for one in components
-    ]
+    return from_json(run.components)
 
 
 def go_on(run_id: uuid.UUID, *, at_most: int | None = None) -> bool:

@@ -1,17 +1,23 @@
 """Providers and models: what can be called, and where."""
 
 import uuid
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
+from django.utils import timezone
 
+from billing.models import DailyUsage, UsageRecord
 from llm.choices import AuthType, Dialect, HealthStatus, Kind, PowerLevel, QualityTier, SizeCategory, SpeedTier
+from tenants.errors import Conflict
 from tenants.tiers import Tier
 
 PER_1K = Decimal("0.001")
+# Days that may not be rolled up yet, in any time zone.
+OPEN_DAYS = timedelta(days=3)
 
 
 def next_number(model: type[models.Model]) -> int:
@@ -122,6 +128,15 @@ class LLMProvider(models.Model):
         }
 
 
+class LLMModels(models.QuerySet["LLMModel"]):
+    """Bulk deletions keep to the same rule as single ones."""
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        for row in self:
+            row.refuse_billed()
+        return super().delete()
+
+
 class LLMModel(models.Model):
     """One model at one provider, with what it can do. What it costs is in its price versions."""
 
@@ -185,6 +200,8 @@ class LLMModel(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
+    objects = LLMModels.as_manager()
+
     class Meta:
         db_table = "llm_models"
         ordering = ["provider__slug", "model_id"]
@@ -199,6 +216,29 @@ class LLMModel(models.Model):
         if self.number is None:
             self.number = next_number(LLMModel)
         super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """With its prices and what was decided about them; refused where something was billed (`refuse_billed`)."""
+        self.refuse_billed()
+        return super().delete(*args, **kwargs)
+
+    def refuse_billed(self) -> None:
+        """Raises Conflict (`model_was_billed`) if there is usage of it."""
+        if self.was_billed:
+            raise Conflict(
+                f"{self.reference} has been used: its prices explain what was billed, so it cannot be deleted. Switch "
+                "it off instead: set is_active to false.",
+                code="model_was_billed",
+            )
+
+    @property
+    def was_billed(self) -> bool:
+        """Whether there is usage of it: rolled up, or of late, or under the name that it has."""
+        if DailyUsage.objects.filter(model_id=self.pk).exists():
+            return True
+        named = models.Q(provider_slug=self.provider.slug, model_name=self.model_id)
+        late = models.Q(billing_day__gte=(timezone.now() - OPEN_DAYS).date())
+        return UsageRecord.objects.filter(named | late, model_id=self.pk).exists()
 
     @property
     def reference(self) -> str:

@@ -13,18 +13,27 @@ from llm.models.catalog import LLMModel
 from llm.models.prices import PriceVersion
 from tenants.fields import UsdField
 from tenants.ids import uuid7
+from tenants.models import Tenant
 
 
 class PriceProposal(models.Model):
     """A price that somebody, or the feed, wants for a model, what it would change, and what became of it.
 
-    The price itself is a `PriceVersion` with the status `proposed`; approval gives it its place in the price book.
+    The price itself is a `PriceVersion` with the status `proposed`; approval gives it its place in the price book. Or
+    it is about a `tenant`'s own price: what is `wanted` is then kept here, and approval sets or ends one.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     model = models.ForeignKey(LLMModel, on_delete=models.CASCADE, related_name="price_proposals")
     version = models.OneToOneField(
-        PriceVersion, on_delete=models.CASCADE, related_name="proposal", help_text="The proposed price."
+        PriceVersion, on_delete=models.CASCADE, null=True, related_name="proposal", help_text="The proposed price."
+    )
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.PROTECT, null=True, related_name="price_proposals", help_text="Whose own price it is."
+    )
+    wanted = models.JSONField(
+        null=True,
+        help_text="Of an own price: components, effective_from, effective_to, reason; or which one it `ends`.",
     )
     base = models.ForeignKey(
         PriceVersion, on_delete=models.CASCADE, null=True, related_name="+", help_text="The price it was compared with."
@@ -64,7 +73,17 @@ class PriceProposal(models.Model):
         ]
         constraints = [
             models.UniqueConstraint(
-                fields=["model", "source"], condition=Q(state="pending"), name="one_pending_proposal_per_source"
+                fields=["model", "source"],
+                condition=Q(state="pending", tenant__isnull=True),
+                name="one_pending_proposal_per_source",
+            ),
+            models.UniqueConstraint(
+                fields=["model", "tenant"], condition=Q(state="pending"), name="one_pending_proposal_per_tenant"
+            ),
+            models.CheckConstraint(
+                name="proposal_of_list_or_own_price",
+                condition=Q(version__isnull=False, tenant__isnull=True, wanted__isnull=True)
+                | Q(version__isnull=True, tenant__isnull=False, wanted__isnull=False),
             ),
             models.CheckConstraint(
                 name="proposal_decided_or_not",
@@ -84,7 +103,19 @@ class PriceProposal(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.model}: v{self.version.number} by {self.proposer}"
+        return f"{self.model}: {self.called} by {self.proposer}"
+
+    @property
+    def called(self) -> str:
+        """Such as `v3`, `own price of acme`, `end of acme's own price`."""
+        if self.tenant is None or self.wanted is None:
+            return "" if self.version is None else f"v{self.version.number}"
+        return f"end of {self.tenant}'s own price" if self.wanted["ends"] else f"own price of {self.tenant}"
+
+    @property
+    def why(self) -> str:
+        """The reason that its proposer gave."""
+        return str((self.wanted or {}).get("reason", "")) if self.version is None else self.version.reason
 
 
 def percent_field(help_text: str) -> "models.DecimalField[Decimal | None, Decimal | None]":

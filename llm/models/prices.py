@@ -1,12 +1,13 @@
 """What models cost, through time. Append-only: a price that was approved is superseded, never edited."""
 
 import uuid
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from django.core.validators import MinValueValidator
-from django.db import models
+from django.db import connection, models
 from django.db.models import F, Q
 
 from llm.choices import Meter, PriceStatus, ServiceTier
@@ -27,6 +28,24 @@ def append_only(what: str) -> Conflict:
         f"{what} cannot be changed: what was billed with it must stay explained. Set a new price instead.",
         code="price_is_append_only",
     )
+
+
+def refuse_overlap(row: Any, others: "models.QuerySet[Any]") -> None:
+    """Raises Conflict (`price_overlaps`) if a row would be in force together with one of the others. PostgreSQL has a
+    constraint that does it whatever writes; where there is none it is looked for before a row is saved."""
+    if connection.vendor == "postgresql" or row.effective_to == row.effective_from:
+        return
+    open_end = Q(effective_to__isnull=True) | Q(effective_to__gt=row.effective_from)
+    found = others.exclude(pk=row.pk).exclude(effective_to=F("effective_from")).filter(open_end)
+    if row.effective_to is not None:
+        found = found.filter(effective_from__lt=row.effective_to)
+    other = found.first()
+    if other is not None:
+        raise Conflict(
+            f"{row} would be in force together with {other}. Set prices with llm.catalog.prices, which ends the one "
+            "before.",
+            code="price_overlaps",
+        )
 
 
 class PriceVersions(models.QuerySet["PriceVersion"]):
@@ -59,6 +78,8 @@ class PriceVersion(models.Model):
     confirmed_at = models.DateTimeField(
         null=True, blank=True, help_text="When the feed, or a person who looked, last agreed with it."
     )
+    # Parts are added to the very object that entered the price, never to one that was read.
+    entering = False
 
     objects = PriceVersions.as_manager()
 
@@ -67,7 +88,7 @@ class PriceVersion(models.Model):
         verbose_name_plural = "price book"
         ordering = ["-effective_from"]
         # On PostgreSQL an exclusion constraint, `one_price_at_a_time`, forbids overlaps too: see the migration
-        # 0005_price_review. SQLite has none; there the lock on the model's row in `price_book` alone prevents them.
+        # 0005_price_review. SQLite has none; there `save` looks, under the lock on the model's row in `price_book`.
         constraints = [
             models.UniqueConstraint(fields=["model", "number"], name="one_price_version_per_number"),
             models.CheckConstraint(
@@ -86,10 +107,17 @@ class PriceVersion(models.Model):
         return f"v{self.number} from {self.effective_from:%Y-%m-%d %H:%M}"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Refuses what would rewrite a decided price. Raises Conflict (`price_is_append_only`)."""
+        """Refuses what would rewrite a decided price, or overlap one.
+
+        Raises Conflict (`price_is_append_only`, `price_overlaps`).
+        """
         written = set(kwargs.get("update_fields") or ["everything"])
-        if not self._state.adding and not written <= LIFE:
+        if self._state.adding:
+            self.entering = True
+        elif not written <= LIFE:
             self._refuse_decided()
+        if self.status in IN_THE_BOOK:
+            refuse_overlap(self, PriceVersion.objects.filter(model_id=self.model_id, status__in=IN_THE_BOOK))
         super().save(*args, **kwargs)
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
@@ -122,6 +150,12 @@ class PriceVersion(models.Model):
 
 class PriceComponents(models.QuerySet["PriceComponent"]):
     """The parts of a decided price are as fixed as the price."""
+
+    def bulk_create(self, objs: Iterable["PriceComponent"], *args: Any, **kwargs: Any) -> list["PriceComponent"]:
+        rows = list(objs)
+        for row in rows:
+            row.refuse_decided()
+        return super().bulk_create(rows, *args, **kwargs)
 
     def update(self, **values: Any) -> int:
         self._refuse()
@@ -176,7 +210,16 @@ class PriceComponent(models.Model):
         return self.meter, self.above_tokens, self.service_tier
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Refuses to rewrite a part of a decided price; parts are added when the price is entered."""
-        if not self._state.adding and self.version.status not in UNDECIDED:
-            raise append_only(f"A part of price v{self.version.number}")
+        """Refuses to rewrite a part of a decided price, or to add one to it; parts come when the price is entered."""
+        self.refuse_decided()
         super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """Refuses to take a part from a decided price."""
+        self.refuse_decided()
+        return super().delete(*args, **kwargs)
+
+    def refuse_decided(self) -> None:
+        """Raises Conflict (`price_is_append_only`) unless the price is not decided, or just being entered."""
+        if self.version.status not in UNDECIDED and not (self._state.adding and self.version.entering):
+            raise append_only(f"Price v{self.version.number}")

@@ -12,8 +12,9 @@ from django.utils import timezone
 
 from llm.catalog import prices
 from llm.models import LLMModel, LLMProvider, LLMRoutingRule, PriceProposal, ProviderCredential
-from tenants.models import AuditEvent
+from tenants.models import AuditEvent, Tenant
 from tests import cast
+from tests.billing.made import spend
 from tests.fakes import FakeProvider
 
 CANARY = "sk-canary-0123456789abcdefghij"
@@ -139,6 +140,19 @@ def test_the_test_button_says_in_words_what_the_provider_answered(
     assert "Openai is healthy. It answered 200" in page
     gpt.provider.refresh_from_db()
     assert gpt.provider.health_status == "healthy"
+
+
+def test_a_model_that_was_billed_is_not_deleted(browser: Client, acme: Tenant, gpt: LLMModel) -> None:
+    spend(acme.pk, "1", day=timezone.now().date(), model_id=gpt.pk)
+    unused = cast.make_model(gpt.provider, "unused", input=None)
+    url = reverse("admin:llm_llmmodel_delete", args=(gpt.pk,))
+    for answer in (browser.get(url, follow=True), browser.post(url, {"post": "yes"}, follow=True)):
+        assert "it off instead: set is_active to false" in answer.content.decode()
+    bulk = {"action": "delete_selected", "_selected_action": [str(gpt.pk), str(unused.pk)], "post": "yes"}
+    browser.post(reverse("admin:llm_llmmodel_changelist"), bulk)
+    assert LLMModel.objects.count() == 2
+    browser.post(reverse("admin:llm_llmmodel_delete", args=(unused.pk,)), {"post": "yes"})
+    assert LLMModel.objects.get() == gpt
 
 
 def test_a_system_provider_is_not_deleted(browser: Client) -> None:

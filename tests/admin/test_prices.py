@@ -154,6 +154,22 @@ def test_the_queue_shows_what_waits_and_is_filtered_and_sorted(browser: Client, 
     assert "openai/mini" not in dear
 
 
+def test_a_draft_more_than_five_times_off_is_finished_when_it_is_confirmed(browser: Client, gpt: LLMModel) -> None:
+    price = reverse("admin:llm_llmmodel_change_price", args=(gpt.pk,))
+    assert post(browser, price, input_usd="25", reason="a new contract", draft="on").status_code == 302
+    draft = PriceVersion.objects.get(number=2)
+    book = reverse("admin:llm_priceversion_changelist")
+    finish = {"action": "propose_selected", "_selected_action": [str(draft.pk)], "_apply": "1"}
+    asked = browser.post(book, finish).content.decode()
+    assert "more than 5x. Switch on “confirm” below if it is meant." in asked
+    assert 'name="confirm"' in asked
+    draft.refresh_from_db()
+    assert draft.status == "draft"
+    browser.post(book, finish | {"confirm": "on"})
+    draft.refresh_from_db()
+    assert draft.status == "active"
+
+
 def test_a_scheduled_rise_is_cancelled_and_a_draft_finished_in_the_book(browser: Client, gpt: LLMModel) -> None:
     price = reverse("admin:llm_llmmodel_change_price", args=(gpt.pk,))
     later = f"{timezone.now() + timedelta(days=9):%Y-%m-%dT%H:%M}"

@@ -86,11 +86,11 @@ class Meddler:
         if self.now() < self.turned:
             return
         if self.own is not None:
-            overrides.end_override(override=self.own, actor=self.actor, now=self.now())
+            overrides.end_override(override=self.own, actor=self.actor, now=self.now(), confirm=True)
             self.own = None
         else:
             new = self.components(input=(50, 240), cache_read=(10, 80), output=(300, 990))
-            wish = overrides.NewOverride(components=new, reason=BY)
+            wish = overrides.NewOverride(components=new, reason=BY, confirm=True)
             self.own = overrides.set_override(
                 tenant=self.tenant, model=self.model, wish=wish, actor=self.actor, now=self.now()
             )

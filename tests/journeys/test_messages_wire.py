@@ -9,6 +9,7 @@ from typing import Any
 import anthropic
 import pytest
 
+from llm.models import LLMModel
 from tests import cast
 from tests.fakes import Behaviour, google_wire
 from tests.fakes.anthropic_wire import SIGNATURE
@@ -356,7 +357,7 @@ def test_reasoning_of_other_vendors_is_thinking_without_a_signature(world: World
     world.refresh()
     ask(customer, "fakeseek/m", messages=history)
     assert world.fake.requests[-1].body["messages"][1]["reasoning_content"] == "let me think"
-    kept.delete()
+    LLMModel.objects.filter(pk=kept.pk).update(is_active=False)  # what was used is not deleted
     world.refresh()
     ask(customer, "fakethropic/m", messages=history)  # Claude refuses thinking that it did not sign
     assert [block["type"] for block in world.other.requests[-1].body["messages"][1]["content"]] == ["text"]

@@ -120,7 +120,7 @@ def test_a_hold_bounds_the_list_price_where_an_own_price_lacks_a_fee(world: Worl
     reference = metered(world, vendor, "search")
     model = LLMModel.objects.get(provider=vendor.provider, model_id="search")
     wish = overrides.NewOverride(
-        components=[Component("input", Decimal(1)), Component("output", Decimal(1))], reason=""
+        components=[Component("input", Decimal(1)), Component("output", Decimal(1))], reason="", confirm=True
     )
     overrides.set_override(tenant=customer.tenant, model=model, wish=wish, actor=system("test"), now=timezone.now())
     usage = {"num_search_queries": 30}

@@ -36,8 +36,7 @@ def tiered(world: World, vendor: Vendor, name: str = "t", *tiers: str) -> str:
     """A model with prices for the service tiers (flex and priority, if none is named); its reference."""
     reference = f"{vendor.provider.slug}/{name}"
     if not LLMModel.objects.filter(provider=vendor.provider, model_id=name).exists():
-        model = cast.make_model(vendor.provider, name, input="2", output="8")
-        version = model.price_versions.get()
+        version = cast.make_price(cast.make_model(vendor.provider, name, input=None), input="2", output="8")
         PriceComponent.objects.bulk_create(
             PriceComponent(version=version, meter=meter, unit_price_usd=Decimal(usd), service_tier=tier)
             for tier in tiers or ("flex", "priority")
@@ -177,7 +176,7 @@ def test_an_own_price_is_of_standard_and_other_tiers_cost_list_price_and_markup(
     reference = tiered(world, vendor)
     model = LLMModel.objects.get(provider=vendor.provider, model_id="t")
     components = [prices.Component("input", Decimal(1)), prices.Component("output", Decimal(1))]
-    wish = overrides.NewOverride(components=components, reason="contract")
+    wish = overrides.NewOverride(components=components, reason="contract", confirm=True)
     overrides.set_override(tenant=customer.tenant, model=model, wish=wish, actor=STAFF, now=timezone.now())
     for used in ("default", "priority"):
         vendor.fake.script("t", says("openai", used))

@@ -29,7 +29,7 @@ def model(world: World) -> LLMModel:
 
 def own_price(customer: Customer, model: LLMModel, **meters: str) -> PriceOverride:
     components = [prices.Component(meter, Decimal(price)) for meter, price in meters.items()]
-    wish = overrides.NewOverride(components=components, reason="contract")
+    wish = overrides.NewOverride(components=components, reason="contract", confirm=True)
     return overrides.set_override(tenant=customer.tenant, model=model, wish=wish, actor=STAFF, now=timezone.now())
 
 

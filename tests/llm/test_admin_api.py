@@ -1,13 +1,19 @@
 """The catalog over the staff API: the guide's requests, lifecycle, prices, and what is refused."""
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
+from billing import rollup
+from billing.models import UsageRecord
 from llm.models import LLMModel, LLMProvider, PriceVersion, ProviderCredential, ProviderHealthCheck
+from tenants.errors import Conflict
 from tenants.models import AuditEvent, Tenant
 from tests import cast
+from tests.billing.made import spend
 from tests.conftest import Api
 from tests.fakes import FakeProvider
 
@@ -359,6 +365,28 @@ def test_costs_are_not_changed_by_patching_the_model(staff: Api) -> None:
     assert (status, answer["error"]["param"]) == (400, "cost_per_1m_input_tokens")
     assert staff.patch("admin/llm/models/openai/gpt-4o", {"cost_per_1m_input_tokens": "2.5"})[0] == 200
     assert model.price_versions.count() == 1
+
+
+@pytest.mark.parametrize("kept", ["requests", "roll-ups", "requests under a name it had"])
+def test_a_model_that_was_billed_is_switched_off_not_deleted(staff: Api, kept: str) -> None:
+    model, unused = (cast.make_model(cast.make_provider(slug)) for slug in ("openai", "azure-openai"))
+    row = spend(cast.make_tenant().pk, "1", day=timezone.now().date(), model_id=model.pk)
+    if kept == "roll-ups":
+        rollup.roll_up(now=timezone.now() + timedelta(days=9))
+        UsageRecord.objects.filter(pk=row.pk).delete()
+    if kept.endswith("it had"):
+        LLMModel.objects.filter(pk=model.pk).update(model_id="gpt-4o-2024")
+        model.refresh_from_db()
+    path = f"admin/llm/models/{model.reference}"
+    status, answer = staff.delete(path)
+    assert (status, answer["error"]["code"]) == (409, "model_was_billed")
+    assert "set is_active to false" in answer["error"]["message"]
+    with pytest.raises(Conflict):
+        LLMModel.objects.all().delete()
+    assert (LLMModel.objects.count(), PriceVersion.objects.count()) == (2, 2)
+    assert not AuditEvent.objects.filter(action="delete").exists()
+    assert staff.patch(path, {"is_active": False})[0] == 200
+    assert staff.delete(f"admin/llm/models/{unused.reference}") == (204, None)
 
 
 def test_a_model_is_deprecated_in_favour_of_another(staff: Api) -> None:

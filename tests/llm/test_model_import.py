@@ -1,6 +1,6 @@
 """Importing a provider's own list of models: what is made of it, what is copied, and what nobody believes."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -153,13 +153,12 @@ def test_a_price_is_never_guessed_where_the_catalog_has_two(vendor: LLMProvider,
 
 def test_a_tiered_price_is_copied_whole(vendor: LLMProvider, fake: FakeProvider) -> None:
     model = cast.make_model(cast.make_provider("google"), "gemini-2.5-pro", input="1.25", output="10")
-    tier = model.price_versions.get().components.create(
-        meter="input", unit_price_usd=Decimal("2.50"), above_tokens=200_000
-    )
+    version = cast.make_price(model, cast.LONG_AGO + timedelta(days=1), input="1.25", output="10")
+    tier = version.components.create(meter="input", unit_price_usd=Decimal("2.50"), above_tokens=200_000)
     lists(fake, "gemini/gemini-2.5-pro")
     bring(vendor)
     copied = prices.components_of(made("gemini/gemini-2.5-pro").price_versions.get())
-    assert set(copied) == set(prices.components_of(model.price_versions.get()))
+    assert set(copied) == set(prices.components_of(version))
     assert prices.Component("input", Decimal("2.5"), tier.above_tokens) in copied
 
 

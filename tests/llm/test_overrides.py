@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from llm.catalog import overrides, prices
 from llm.engine import tenant_state
-from llm.models import LLMModel, PriceOverride
+from llm.models import LLMModel, OverrideComponent, PriceOverride
 from tenants import audit
 from tenants.errors import Conflict, InvalidValue
 from tenants.models import AuditEvent, Tenant
@@ -33,7 +33,7 @@ def now() -> datetime:
 
 def put(tenant: Tenant, model: LLMModel, usd: str, *, now: datetime, **more: Any) -> PriceOverride:
     components = prices.flat(input_usd=Decimal(usd), output_usd=Decimal(usd), cached_usd=None)
-    wish = overrides.NewOverride(components=components, reason="contract", **more)
+    wish = overrides.NewOverride(components=components, reason="contract", confirm=True, **more)
     return overrides.set_override(tenant=tenant, model=model, wish=wish, actor=GRACE, now=now)
 
 
@@ -144,10 +144,35 @@ def test_a_wrong_price_is_a_400_that_names_the_field(
     assert PriceOverride.objects.count() == 0
 
 
+def test_an_own_price_is_append_only_in_code(acme: Tenant, gpt: LLMModel, now: datetime) -> None:
+    put(acme, gpt, "2", now=now)
+    price, part = PriceOverride.objects.get(), OverrideComponent.objects.get(meter="input")
+    part.unit_price_usd = Decimal(77)
+    price.effective_from = now - HOUR
+    more = {"meter": "reasoning", "unit_price_usd": Decimal(500)}
+    attempts: list[Any] = [
+        price.save, price.delete, part.save, part.delete,
+        lambda: price.save(update_fields=["reason"]),
+        lambda: PriceOverride.objects.update(reason="rewritten"),
+        lambda: PriceOverride.objects.all().delete(),
+        lambda: OverrideComponent.objects.update(unit_price_usd=Decimal(77)),
+        lambda: price.components.all().delete(),
+        lambda: price.components.create(**more),
+        lambda: OverrideComponent.objects.bulk_create([OverrideComponent(override=price, **more)]),
+    ]  # fmt: skip
+    for attempt in attempts:
+        with pytest.raises(Conflict) as refused:
+            attempt()
+        assert refused.value.code == "price_is_append_only"
+    kept = PriceOverride.objects.get()
+    assert (kept.effective_from, kept.reason) == (now, "contract")
+    assert {one.meter: one.unit_price_usd for one in kept.components.all()} == {"input": 2, "output": 2}
+
+
 def test_the_database_refuses_two_prices_of_a_tenant_at_one_time(
     acme: Tenant, globex: Tenant, gpt: LLMModel, now: datetime
 ) -> None:
-    """Rows past every check in code. SQLite has no such constraint."""
+    """Rows past every check of the functions. SQLite has no such constraint: there `save` looks."""
     put(acme, gpt, "2", now=now, effective_to=now + HOUR)
 
     def insert(tenant: Tenant, model: LLMModel, since: datetime, until: datetime | None, number: int) -> None:
@@ -156,10 +181,12 @@ def test_the_database_refuses_two_prices_of_a_tenant_at_one_time(
                 tenant=tenant, model=model, number=number, effective_from=since, effective_to=until, recorded_at=now
             )
 
-    if connection.vendor == "postgresql":
-        for since, until in ((now, None), (now - HOUR, now + timedelta(microseconds=1)), (now, now + HOUR)):
-            with pytest.raises(IntegrityError, match="one_price_override_at_a_time"):
-                insert(acme, gpt, since, until, 7)
+    refused: tuple[type[Exception], str] = (IntegrityError, "one_price_override_at_a_time")
+    if connection.vendor == "sqlite":
+        refused = Conflict, "v7 from .* would be in force together with v1"
+    for since, until in ((now, None), (now - HOUR, now + timedelta(microseconds=1)), (now, now + HOUR)):
+        with pytest.raises(refused[0], match=refused[1]):
+            insert(acme, gpt, since, until, 7)
     insert(acme, gpt, now + HOUR, None, 8)  # it begins where the other ends
     insert(acme, gpt, now, now, 9)  # one that was cancelled
     insert(acme, cast.make_model(gpt.provider, "mini"), now, None, 1)

@@ -164,6 +164,21 @@ def test_a_draft_is_thrown_away_without_the_right_to_approve(model: LLMModel, ad
     assert ada.post(f"{PRICES}/{number}/cancel", {})[1]["status"] == "cancelled"
 
 
+def test_a_draft_more_than_five_times_off_asks_who_decides_alone(model: LLMModel, bob: Api) -> None:
+    dearest = {"components": {"input": "25", "output": "100"}, "reason": "a new contract", "draft": True}
+    draft = bob.post(PRICES, dearest)[1]
+    path = f"{PRICES}/{draft['number']}/propose"
+    for body in (None, {}, {"confirm": False}):
+        status, answer = bob.post(path, body)
+        assert (status, answer["error"]["code"], answer["error"]["param"]) == (
+            409, "price_change_unconfirmed", "confirm",
+        )  # fmt: skip
+    assert bob.post(path, {"confirm": "perhaps"})[0] == 400
+    assert in_force(model) == Decimal("2.5")
+    status, finished = bob.post(path, {"confirm": True})
+    assert (status, finished["status"], in_force(model)) == (200, "active", 25)
+
+
 def test_a_draft_is_kept_proposed_and_decided(model: LLMModel, ada: Api, bob: Api) -> None:
     version = ada.post(PRICES, DEARER | {"draft": True})[1]
     assert (version["status"], in_force(model)) == ("draft", Decimal("2.5"))

@@ -183,8 +183,8 @@ def _house(slug: str, model: LLMModel) -> House:
     price = PriceOverride.objects.create(
         tenant=tenant, model=model, number=1, effective_from=cast.LONG_AGO, recorded_at=today, reason="x", author="x"
     )
-    for meter in ("input", "output"):
-        price.components.create(meter=meter, unit_price_usd=Decimal(1))
+    for meter, usd in (("input", 1), ("output", 4)):
+        price.components.create(meter=meter, unit_price_usd=Decimal(usd))
     rows += [grant, price]
     window = f"tenant:{tenant.pk}:day:{today.date()}"
     rows.append(
