@@ -25,7 +25,7 @@ PATIENCE_S = 60.0  # of a machine with much else to do
 
 def test_after_everything_at_once_all_books_say_the_same() -> None:
     with storm(3 if ON_POSTGRES else 2) as weather:
-        everything_at_once(weather, seconds=6, enough=1)
+        everything_at_once(weather, seconds=5, enough=1)
 
 
 def everything_at_once(weather: Storm, *, seconds: float, enough: int) -> str:
