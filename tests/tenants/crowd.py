@@ -230,7 +230,7 @@ def _mark(row: models.Model, slug: str) -> None:
         mark = f"canary-{slug}-{row._meta.model_name}-{one.name}"
         values[one.attname] = mark[: one.max_length] if one.max_length else mark
     if values:
-        type(row)._default_manager.filter(pk=row.pk).update(**values)
+        type(row)._base_manager.filter(pk=row.pk).update(**values)  # prices are not edited by any other
     row.refresh_from_db()
 
 
