@@ -161,7 +161,8 @@ class UsageRecord(models.Model):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["tenant_id", "-id"], name="usage_of_tenant_newest"),
-            models.Index(fields=["billing_day", "tenant_id"], name="usage_of_day"),
+            # A day's rows; and the last request of a tenant's day, from which a list of its days begins.
+            models.Index(fields=["billing_day", "tenant_id", "id"], name="usage_of_day"),
             models.Index(fields=["user_id", "created_at"], name="usage_of_user"),
             models.Index(fields=["created_at"], name="usage_by_time"),
             # The request log by a model or provider that is seldom used; a common one is found from the newest row.

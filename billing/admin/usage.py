@@ -167,14 +167,15 @@ class UsageRecordAdmin(ByRequestId, ReadOnlyAdmin):
         """The last that Django asks before it reads a page, when all filters are in: what is rare is looked up, and
         days long ago are not looked for from the newest request on."""
         found, twice = super().get_search_results(request, queryset, search_term)
-        page = self._page(request)
+        page, tenant = self._page(request), request.GET.get("tenant", "")
         for name, operator in (("billing_day_from", "gte"), ("billing_day_to", "lte")):
             if (day := _day(request.GET.get(name, ""))) is not None:
                 near = rare.id_near(day, operator)
-                found = found.filter(**{f"pk__{operator}": near})
                 page = page.up_to(near) if page is not None and operator == "lte" else page
+                if operator == "lte" and _is_id(tenant):
+                    near = rare.last_id(tenant_id=uuid.UUID(tenant), day=day)
+                found = found.filter(**{f"pk__{operator}": near})
         only = Q(**{name: request.GET[name] for name in _DIMENSIONS if request.GET.get(name)})
-        tenant = request.GET.get("tenant", "")
         if not only or search_term or (tenant and not _is_id(tenant)):
             return found, twice
         return rare.narrowed(found, tenant_id=uuid.UUID(tenant) if tenant else None, only=only, page=page), twice

@@ -1,7 +1,7 @@
 """A list by what is seldom used is the same list, looked up on the days that have something of it."""
 
 import random
-from datetime import timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -111,6 +111,31 @@ def test_page_by_page_it_is_the_same_list(few: int, size: int, passed: int, monk
                 if len(found) <= size:
                     break
             assert shown == list(mine.order_by("-pk")), (seed, wanted)
+
+
+def test_the_last_request_of_a_days_list_is_found_whatever_the_time_zone_was() -> None:
+    """A tenant that moves west has days twice: what it asked on the earlier one then is not lost."""
+    acme, other = a_tenant(), a_tenant("globex")
+    made = {}
+    for hour, day in [(-14, 0), (-12, 0), (-9, -1), (-5, -1), (3, 0), (9, 0), (13, 0), (20, 1), (30, 1), (31, 0)]:
+        moment = datetime.combine(TODAY, time(), tzinfo=UTC) + timedelta(hours=hour)
+        row = spend(acme.pk, day=TODAY + timedelta(days=day), created_at=moment)
+        made[row.pk] = row.billing_day
+        spend(other.pk, day=TODAY + timedelta(days=day), created_at=moment)
+    for ago in range(-4, 5):
+        until = TODAY - timedelta(days=ago)
+        found = reports.usage_rows(tenant_id=acme.pk, wanted=Wanted(until=until))
+        assert {row.pk for row in found} == {pk for pk, day in made.items() if day <= until}
+        last = rare.last_id(tenant_id=acme.pk, day=until)
+        assert all(pk <= last for pk, day in made.items() if day <= until)
+    assert rare.last_id(tenant_id=acme.pk, day=TODAY) == max(pk for pk, day in made.items() if day == TODAY)
+    assert rare.last_id(tenant_id=acme.pk, day=TODAY - timedelta(days=1)) < rare.id_near(
+        TODAY - timedelta(days=1), "lte"
+    )
+    for end in (date.min, date.max):
+        assert list(reports.usage_rows(tenant_id=acme.pk, wanted=Wanted(until=end))) == (
+            [] if end == date.min else list(reports.usage_rows(tenant_id=acme.pk, wanted=Wanted()))
+        )
 
 
 def test_a_page_reads_no_more_days_than_fill_it(monkeypatch: pytest.MonkeyPatch) -> None:
