@@ -17,9 +17,9 @@ from tenants import scoping
 from tenants.ids import uuid7_of
 
 # So many are looked up by their ids.
-FEW = 2000
+FEW = 2_000
 # So many rows are passed by on the way to a full page sooner than ids are looked up.
-PASSED = 4000
+PASSED = 10_000
 # How far from midnight in UTC a date begins and ends around the world, and an hour.
 _NEAR = {"gte": timedelta(hours=-15), "lte": timedelta(hours=37)}
 

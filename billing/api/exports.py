@@ -24,7 +24,6 @@ from billing.statements.document import usd
 from billing.statements.sheet import inert
 
 PAGE = 500  # rows read at once: as long as the other requests of this process have to wait for them
-_NAMED_OTHERWISE = {"request_id": "id", "provider": "provider_slug"}
 _CSV = {(200, "text/csv"): OpenApiTypes.STR}
 
 
@@ -62,7 +61,7 @@ def _chunks(rows: QuerySet[UsageRecord], columns: Sequence[str]) -> Iterator[byt
     """The head, then a page of rows at a time. Each page is a query of its own, from the last id down: no transaction
     stays open while a slow client reads, and what is accepted meanwhile is not in it."""
     yield _text([columns])
-    fields = ["id", *(_NAMED_OTHERWISE.get(name, name) for name in columns)]
+    fields = ["id", *(serializers.SOURCES.get(name, name) for name in columns)]
     last: uuid.UUID | None = None
     while True:
         older = rows if last is None else rows.filter(pk__lt=last)

@@ -108,6 +108,8 @@ class TopModelsQuery(SpanQuery):
 
 
 _AS_IT_IS = frozenset({str, int, float, bool, type(None)})
+# Fields that are called otherwise than the columns they show.
+SOURCES = {"request_id": "id", "provider": "provider_slug"}
 
 
 class UsageRow(serializers.ModelSerializer[UsageRecord]):
@@ -137,6 +139,12 @@ class UsageRow(serializers.ModelSerializer[UsageRecord]):
             *("billing_day", "created_at"),
         ]
         read_only_fields = fields
+
+    @classmethod
+    def sources(cls) -> list[str]:
+        """The columns of a usage row that it shows."""
+        made = {"model", "tenant"}  # of others of them, or of another table
+        return [SOURCES.get(name, name) for name in cls.Meta.fields if name not in made]
 
     @cached_property
     def _columns(self) -> list[tuple[str, Callable[[Any], Any], Callable[[Any], Any]]]:
