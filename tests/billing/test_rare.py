@@ -132,10 +132,8 @@ def test_the_last_request_of_a_days_list_is_found_whatever_the_time_zone_was() -
     assert rare.last_id(tenant_id=acme.pk, day=TODAY - timedelta(days=1)) < rare.id_near(
         TODAY - timedelta(days=1), "lte"
     )
-    for end in (date.min, date.max):
-        assert list(reports.usage_rows(tenant_id=acme.pk, wanted=Wanted(until=end))) == (
-            [] if end == date.min else list(reports.usage_rows(tenant_id=acme.pk, wanted=Wanted()))
-        )
+    for end, number in ((date.min, 0), (date.max, len(made))):
+        assert reports.usage_rows(tenant_id=acme.pk, wanted=Wanted(until=end)).count() == number
 
 
 def test_a_page_reads_no_more_days_than_fill_it(monkeypatch: pytest.MonkeyPatch) -> None:
