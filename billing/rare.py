@@ -47,6 +47,13 @@ def id_near(moment: date | datetime, operator: str) -> uuid.UUID:
         return uuid.UUID(int=0 if operator == "gte" else (1 << 128) - 1)
 
 
+def id_bound(moment: date | datetime, operator: str, *, tenant_id: uuid.UUID | None) -> uuid.UUID:
+    """Where a list of these days or times begins (`lte`) or ends (`gte`): `last_id` where it can be, else `id_near`."""
+    if operator == "lte" and tenant_id is not None and not isinstance(moment, datetime):
+        return last_id(tenant_id=tenant_id, day=moment)
+    return id_near(moment, operator)
+
+
 def last_id(*, tenant_id: uuid.UUID, day: date) -> uuid.UUID:
     """A request id that none of the tenant's on that day or before it is beyond: the last one of these, where there is
     one. `id_near` is up to 13 hours after it, in which other tenants, and this one on its next day, ask much."""

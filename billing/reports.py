@@ -201,11 +201,9 @@ def usage_rows(*, tenant_id: uuid.UUID | None, wanted: Wanted, page: rare.Page |
         if moment is not None:
             # Days as text, so that no database takes the index on the day, sorts all that is under it and shows fifty.
             column, asked = ("created_at", moment) if isinstance(moment, datetime) else ("as_text", moment.isoformat())
-            near = rare.id_near(moment, operator)
-            if operator == "lte" and tenant_id is not None and not isinstance(moment, datetime):
-                near = rare.last_id(tenant_id=tenant_id, day=moment)
+            bound = rare.id_bound(moment, operator, tenant_id=tenant_id)
             rows = rows.alias(as_text=Cast("billing_day", CharField()))
-            rows = rows.filter(**{f"{column}__{operator}": asked, f"pk__{operator}": near})
+            rows = rows.filter(**{f"{column}__{operator}": asked, f"pk__{operator}": bound})
     only = Q()
     if wanted.provider is not None:
         only &= _named(wanted.provider, "provider_id", Q(provider_slug=wanted.provider))

@@ -91,11 +91,11 @@ def _day(text: str) -> date | None:
         return None
 
 
-def _is_id(text: str) -> bool:
+def _id(text: str) -> uuid.UUID | None:
     try:
-        return bool(uuid.UUID(text))
+        return uuid.UUID(text)
     except ValueError:
-        return False
+        return None
 
 
 def with_tenant(queryset: QuerySet[Any]) -> QuerySet[Any]:
@@ -168,17 +168,15 @@ class UsageRecordAdmin(ByRequestId, ReadOnlyAdmin):
         days long ago are not looked for from the newest request on."""
         found, twice = super().get_search_results(request, queryset, search_term)
         page, tenant = self._page(request), request.GET.get("tenant", "")
+        tenant_id = _id(tenant)
         for name, operator in (("billing_day_from", "gte"), ("billing_day_to", "lte")):
             if (day := _day(request.GET.get(name, ""))) is not None:
-                near = rare.id_near(day, operator)
-                page = page.up_to(near) if page is not None and operator == "lte" else page
-                if operator == "lte" and _is_id(tenant):
-                    near = rare.last_id(tenant_id=uuid.UUID(tenant), day=day)
-                found = found.filter(**{f"pk__{operator}": near})
+                found = found.filter(**{f"pk__{operator}": rare.id_bound(day, operator, tenant_id=tenant_id)})
+                page = page.up_to(rare.id_near(day, "lte")) if page is not None and operator == "lte" else page
         only = Q(**{name: request.GET[name] for name in _DIMENSIONS if request.GET.get(name)})
-        if not only or search_term or (tenant and not _is_id(tenant)):
+        if not only or search_term or (tenant and tenant_id is None):
             return found, twice
-        return rare.narrowed(found, tenant_id=uuid.UUID(tenant) if tenant else None, only=only, page=page), twice
+        return rare.narrowed(found, tenant_id=tenant_id, only=only, page=page), twice
 
     def _page(self, request: HttpRequest) -> rare.Page | None:
         """All rows up to the end of the page shown. None if they are sorted otherwise than newest first."""

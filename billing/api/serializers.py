@@ -143,8 +143,8 @@ class UsageRow(serializers.ModelSerializer[UsageRecord]):
     @classmethod
     def sources(cls) -> list[str]:
         """The columns of a usage row that it shows."""
-        made = {"model", "tenant"}  # of others of them, or of another table
-        return [SOURCES.get(name, name) for name in cls.Meta.fields if name not in made]
+        worked_out = {"model", "tenant"}
+        return [SOURCES.get(name, name) for name in cls.Meta.fields if name not in worked_out]
 
     @cached_property
     def _columns(self) -> list[tuple[str, Callable[[Any], Any], Callable[[Any], Any]]]:

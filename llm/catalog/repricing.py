@@ -6,7 +6,7 @@ hand or by another run, is not set right twice. It goes on page by page, each in
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -17,11 +17,11 @@ from django.db.models import Count, Q, QuerySet, Sum
 from billing import money, pricing
 from billing.models import Adjustment, DailyUsage, UsageRecord
 from billing.money import plain
+from llm.catalog import components
 from llm.catalog.components import Component, from_json
 from llm.catalog.recosting import counts_of, service_tier_of
 from llm.choices import CorrectionState
 from llm.models import CorrectionItem, CorrectionRun
-from llm.models.prices import PER_MILLION
 from tenants.models import Tenant
 
 PAGE = 1_000
@@ -94,13 +94,8 @@ def difference(card: pricing.PriceCard, request: Billed, adjusted: Figures) -> F
 
 def card_of(run: CorrectionRun) -> pricing.PriceCard:
     """The right price of a run, as bills are made from one."""
-    tiers, services = pricing.card_tiers(
-        (one.service_tier, one.above_tokens, one.meter, pricing.Rate(price=one.usd_per_1m, quantity=PER_MILLION))
-        for one in components_of(run)
-    )
-    return pricing.PriceCard(
-        version_id=run.pk, number=0, effective_from=run.since, effective_to=run.until, tiers=tiers, services=services
-    )
+    card = components.card_of(components_of(run))
+    return replace(card, version_id=run.pk, effective_from=run.since, effective_to=run.until)
 
 
 def components_of(run: CorrectionRun) -> list[Component]:
